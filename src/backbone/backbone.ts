@@ -1,0 +1,64 @@
+/**
+ * A backbone, opened: what its two checkpoints are (from config.json) and where their weights lie.
+ * Opening reads headers only. `describe` gives the part that adapters attach to, which needs no weights at all.
+ */
+import { Checkpoint } from '../tensor/checkpoint.js';
+import { readLanguageModel } from './language/families.js';
+import type { LanguageModel } from './language/model.js';
+import type { BackboneManifest } from './manifest.js';
+import type { AdapterTarget } from './module.js';
+import { readVisionModel } from './vision/families.js';
+import type { VisionModel } from './vision/model.js';
+import { readProcessor } from './vision/processor.js';
+import type { Normalisation, PixelRecipe } from './vision/recipe.js';
+import { Weights } from './weights.js';
+
+export interface VisionPart {
+  readonly folder: string;
+  readonly model: VisionModel;
+  readonly recipe: PixelRecipe;
+  readonly normalisation: Normalisation;
+  /** Tokens that one image becomes at the recipe's size. */
+  readonly imageTokens: number;
+}
+
+export interface BackboneDescription {
+  readonly name: string;
+  readonly language: LanguageModel;
+  readonly languageFolder: string;
+  readonly vision: VisionPart | null;
+  readonly target: AdapterTarget;
+}
+
+/** Reads both config.json files and the processor's; no weight. Throws `invalid_file` or `unsupported_model`. */
+export async function describeBackbone(manifest: BackboneManifest): Promise<BackboneDescription> {
+  const { name, languageFolder, visionFolder } = manifest;
+  const language = await readLanguageModel(languageFolder);
+  const vision = visionFolder === null ? null : await describeVision(visionFolder);
+  return {
+    name,
+    language,
+    languageFolder,
+    vision,
+    target: {
+      modules: language.modules,
+      hiddenSize: language.hiddenSize,
+      imageDim: vision?.model.imageDim ?? null,
+      contexts: vision ? ['image', 'text'] : ['text'],
+      languageFolder,
+      visionFolder,
+    },
+  };
+}
+
+async function describeVision(folder: string): Promise<VisionPart> {
+  const [model, { recipe, normalisation }] = await Promise.all([readVisionModel(folder), readProcessor(folder)]);
+  return { folder, model, recipe, normalisation, imageTokens: model.imageTokens(recipe.height, recipe.width) };
+}
+
+/** Opens a checkpoint folder for a graph to refer to; the caller closes the checkpoint once the graph is built. */
+export async function openWeights(folder: string, language?: LanguageModel): Promise<{ checkpoint: Checkpoint; weights: Weights }> {
+  const checkpoint = await Checkpoint.open(folder);
+  if (language?.tiedNames) checkpoint.alias(...language.tiedNames);
+  return { checkpoint, weights: new Weights(folder, checkpoint) };
+}

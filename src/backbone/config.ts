@@ -1,0 +1,35 @@
+/** Reading a checkpoint folder's JSON files: bounded, parsed, validated, with every fault named. */
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { z } from 'zod';
+import { AppError } from '../errors.js';
+
+const MAX_JSON_BYTES = 4 * 1024 * 1024;
+
+/** The parsed JSON file, or undefined where it does not exist. Throws `invalid_file` where it is too large or not JSON. */
+export async function readJson(folder: string, name: string): Promise<unknown> {
+  const file = path.join(folder, name);
+  const info = await stat(file).catch(() => undefined);
+  if (!info?.isFile()) return undefined;
+  if (info.size > MAX_JSON_BYTES) throw new AppError('invalid_file', `${file}: Expected at most ${MAX_JSON_BYTES} bytes of JSON but received ${info.size}`);
+  try {
+    return JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    throw new AppError('invalid_file', `${file}: Expected JSON but received text that does not parse (${(error as Error).message})`);
+  }
+}
+
+/** Like `readJson`, but the file must be there. */
+export async function requireJson(folder: string, name: string): Promise<unknown> {
+  const value = await readJson(folder, name);
+  if (value === undefined) throw new AppError('invalid_file', `${folder}: Expected a file ${name} but there is none`);
+  return value;
+}
+
+/** Validates with all faults in one error: `subject: path: message; ...`. */
+export function parseWith<Schema extends z.ZodType>(schema: Schema, value: unknown, subject: string): z.output<Schema> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const faults = result.error.issues.map((issue) => `${issue.path.join('.') || 'file'}: ${issue.message}`);
+  throw AppError.ofFaults('invalid_file', subject, faults);
+}

@@ -1,0 +1,56 @@
+/**
+ * What a language family gives: a description from config.json alone, and a graph in three pieces (embed, layers, logits).
+ *
+ * The family writes down the network once; who runs it decides how. Every projection and every attention goes through `Blocks`, which the
+ * caller passes in: serving adds the adapter bank and a key/value cache, training adds trainable parameters and plain attention, a plain run
+ * adds nothing. A family therefore knows neither adapters nor caches, and a new one is one file.
+ */
+import type { Graph, Value } from '../../onnx/graph.js';
+import { add, linear, matmul } from '../../onnx/ops.js';
+import type { LinearModule } from '../module.js';
+import type { Weights } from '../weights.js';
+
+export interface Blocks {
+  /** Applies projections that read the same input, x [rows, tokens, in] → one [rows, tokens, out] each, bias included. */
+  project(modules: readonly LinearModule[], x: Value): Value[];
+  /** Causal self-attention of one layer, positions included: q [rows, tokens, heads · headDim], k and v [rows, tokens, kvHeads · headDim] → like q. */
+  attend(layer: number, q: Value, k: Value, v: Value): Value;
+}
+
+export interface Rotary {
+  /** Angle of pair i at position 1, [headDim / 2]. */
+  readonly inverseFrequencies: readonly number[];
+}
+
+export interface LanguageModel {
+  readonly family: string;
+  readonly hiddenSize: number;
+  readonly layerCount: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  /** The longest sequence the checkpoint was made for. */
+  readonly maxPositions: number;
+  readonly rotary: Rotary;
+  /** Input and output embedding are one tensor, under either name. */
+  readonly tiedNames: readonly [string, string] | null;
+  /** Every projection, layer by layer. */
+  readonly modules: readonly LinearModule[];
+
+  /** ids int64 [rows, tokens] → [rows, tokens, hiddenSize]. */
+  embed(g: Graph, weights: Weights, ids: Value): Value;
+  /** All decoder layers, [rows, tokens, hiddenSize] → the same, before the final norm. */
+  layers(g: Graph, weights: Weights, hidden: Value, blocks: Blocks): Value;
+  /** Final norm and output embedding, [n, hiddenSize] → [n, vocabSize]. */
+  logits(g: Graph, weights: Weights, hidden: Value): Value;
+}
+
+/** The checkpoint's own projection, W x + b: what every `Blocks.project` starts from. */
+export function frozenProjection(g: Graph, weights: Weights, module: LinearModule, x: Value): Value {
+  const { name, inFeatures, outFeatures } = module;
+  const y = module.layout === 'out_in'
+    ? linear(g, x, weights.value(g, `${name}.weight`, [outFeatures, inFeatures]))
+    : matmul(g, x, weights.value(g, `${name}.weight`, [inFeatures, outFeatures]));
+  return module.bias ? add(g, y, weights.value(g, `${name}.bias`, [outFeatures])) : y;
+}

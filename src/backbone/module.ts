@@ -1,0 +1,33 @@
+/**
+ * What an adapter may attach to: the linear projections of a language model, by their checkpoint names.
+ * Families declare these without reading any weight, so that adapters are validated (and parameters counted) from config.json alone.
+ */
+
+/** One projection `y = W x + b` of the language model. */
+export interface LinearModule {
+  /** Full name without `.weight`, as in the checkpoint: `model.layers.3.self_attn.q_proj`. */
+  readonly name: string;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  /** Whether the checkpoint holds `${name}.bias`. */
+  readonly bias: boolean;
+  readonly site: 'attention' | 'ffn';
+  /** How the checkpoint lays the weight out: [out, in] for nn.Linear, [in, out] for GPT-2's Conv1D. */
+  readonly layout: 'out_in' | 'in_out';
+  /** The side that IA3 scales here; absent where IA3 does not apply (it scales keys, values and the FFN's inner activation). */
+  readonly scalable?: 'input' | 'output';
+}
+
+/** The part of a backbone that adapters see. Plain data: it crosses to the loader thread. */
+export interface AdapterTarget {
+  readonly modules: readonly LinearModule[];
+  /** Token embedding size d. */
+  readonly hiddenSize: number;
+  /** Size of one vision feature vector; null for a backbone without a vision encoder. */
+  readonly imageDim: number | null;
+  /** The contexts a token of this backbone can have; an adapter's contexts are a subset of these, or the single group `all`. */
+  readonly contexts: readonly string[];
+  /** Checkpoint folders, for fingerprints (sha-256, computed only when an adapter states one). */
+  readonly languageFolder: string;
+  readonly visionFolder: string | null;
+}

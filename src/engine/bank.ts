@@ -1,0 +1,236 @@
+/**
+ * The adapters of one run, laid out as the graph's inputs (the arithmetic is in program.ts).
+ *
+ * Every adapter is a set of columns: its contexts side by side along the rank axis, and a gate that says which of them a token sees.
+ * Rows are arranged in one of two ways, chosen here and nowhere else:
+ * - shared: one group for all rows, holding the columns of every distinct adapter. One dense product; wasted work grows with the columns.
+ * - own: a group a row. Nothing is wasted, but rows that share an adapter hold it twice and every row is a small product of its own.
+ * A base row sees no columns in either. Filling is incremental: a group whose content has not changed is not copied again.
+ */
+import type { AdapterGroup, LoadedAdapter } from '../adapter/adapter.js';
+import type { LinearModule } from '../backbone/module.js';
+import { float32, type Tensor } from '../runtime/session.js';
+import { type BankShape, names, type Site, type Variant } from './program.js';
+
+/** Distinct adapters share one group while it has at most this many columns (bench/RESULTS.md, "bank layout"). */
+const MAX_SHARED_COLUMNS = 64;
+
+/** One adapter group's place in a bank group. */
+interface Placement {
+  readonly group: AdapterGroup;
+  /** First rank column. */
+  readonly column: number;
+  /** Scale column; −1 where the group has no scales. */
+  readonly scale: number;
+}
+
+interface Arrangement {
+  readonly key: string;
+  /** Per bank group: what it holds. One bank group for all rows, or one a row. */
+  readonly groups: readonly { readonly key: string; readonly placements: readonly Placement[] }[];
+  /** Per row: the placements its tokens may see. */
+  readonly rows: readonly (readonly Placement[])[];
+  /** Columns of a bank group; at least one (of zeros), because the graph's Split refuses an empty axis. */
+  readonly rank: number;
+  readonly scales: number;
+  readonly variant: Variant;
+}
+
+/** One graph input of the bank: [groups, rows of the matrix, columns]. */
+interface Slot {
+  readonly name: string;
+  buffer: Float32Array;
+}
+
+export class Bank {
+  readonly #shape: BankShape;
+  readonly #parts: readonly number[];
+  readonly #slots = new Map<string, Slot>();
+  #arrangement: Arrangement | undefined;
+  #filled: { rank: number; scales: number; keys: string[] } = { rank: -1, scales: -1, keys: [] };
+  #feeds: Record<string, Tensor> = {};
+  #gateKey = '';
+  #gateFeeds: Record<string, Tensor> = {};
+
+  constructor(shape: BankShape) {
+    this.#shape = shape;
+    this.#parts = [...new Set(shape.sites.map((site) => site.length))];
+  }
+
+  /** Lays out these rows' adapters (null: base row) for tokens of these contexts, and says which program they need. */
+  arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly string[]): Variant {
+    const arrangement = arrange(rows, contexts);
+    if (arrangement.key !== this.#arrangement?.key) {
+      this.#arrangement = arrangement;
+      this.#fill(arrangement);
+    }
+    return arrangement.variant;
+  }
+
+  /**
+   * The bank's inputs for a program of this variant. `contextOf` says the context of a token of a row; `gateKey` names that assignment,
+   * so that gates which have not changed since the last run are not written again.
+   */
+  feeds(variant: Variant, tokens: number, gateKey: string, contextOf: (row: number, token: number) => string): Readonly<Record<string, Tensor>> {
+    if (variant === 'plain') return {};
+    const arrangement = this.#arrangement as Arrangement;
+    const key = `${arrangement.key}|${tokens}|${gateKey}`;
+    if (key !== this.#gateKey) {
+      this.#gateKey = key;
+      this.#gateFeeds = this.#gates(arrangement, tokens, contextOf);
+    }
+    return { ...this.#feeds, ...this.#gateFeeds };
+  }
+
+  #fill(arrangement: Arrangement): void {
+    const { groups, rank, scales } = arrangement;
+    // Other column counts move every element: start over.
+    const fresh = rank !== this.#filled.rank || scales !== this.#filled.scales;
+    const stale = groups.map((group, index) => (fresh || this.#filled.keys[index] !== group.key ? index : -1)).filter((index) => index >= 0);
+    const keys = fresh ? [] : this.#filled.keys;
+    groups.forEach((group, index) => {
+      keys[index] = group.key;
+    });
+    this.#filled = { rank, scales, keys };
+
+    const feeds: Record<string, Tensor> = {};
+    const place = (name: string, height: number, width: number, write: (target: Float32Array, placement: Placement) => void): void => {
+      const size = height * width;
+      const { buffer, grown } = this.#buffer(name, groups.length * size);
+      for (const index of grown ? groups.keys() : stale) {
+        const target = buffer.subarray(index * size, (index + 1) * size);
+        target.fill(0);
+        for (const placement of groups[index]?.placements ?? []) write(target, placement);
+      }
+      feeds[name] = float32(buffer.subarray(0, groups.length * size), [groups.length, height, width]);
+    };
+
+    for (const site of this.#shape.sites) {
+      const width = site.length * rank;
+      place(names.a(site), (site[0] as LinearModule).inFeatures, width, (target, placement) => writeA(target, width, rank, site, placement));
+      for (const module of site) {
+        place(names.b(module), rank, module.outFeatures, (target, { group, column }) => {
+          const b = group.columns.get(module.name)?.b;
+          if (b) target.set(b, column * module.outFeatures);
+        });
+      }
+    }
+    for (const module of scales > 0 ? this.#shape.scalable : []) {
+      const width = module.scalable === 'input' ? module.inFeatures : module.outFeatures;
+      place(names.scale(module), scales, width, (target, { group, scale }) => {
+        const delta = group.scales.get(module.name)?.delta;
+        if (delta) target.set(delta, scale * width);
+      });
+    }
+    this.#feeds = feeds;
+  }
+
+  #gates({ rows, rank, scales }: Arrangement, tokens: number, contextOf: (row: number, token: number) => string): Record<string, Tensor> {
+    const gate = new Float32Array(rows.length * tokens * rank);
+    const offset = new Float32Array(gate.length);
+    const scaleGate = new Float32Array(rows.length * tokens * scales);
+    rows.forEach((placements, row) => {
+      for (let token = 0; token < tokens; token++) {
+        const context = contextOf(row, token);
+        for (const { group, column, scale } of placements) {
+          if (group.context !== context && group.context !== 'all') continue;
+          const at = (row * tokens + token) * rank + column;
+          gate.fill(1, at, at + group.rank);
+          offset.fill(group.a0, at, at + group.rank);
+          if (scale >= 0) scaleGate[(row * tokens + token) * scales + scale] = 1;
+        }
+      }
+    });
+    const feeds: Record<string, Tensor> = { [names.scaleGate]: float32(scaleGate, [rows.length, tokens, scales]) };
+    for (const parts of this.#parts) {
+      const shape = [rows.length, tokens, rank * parts];
+      feeds[names.gate(parts)] = float32(repeatColumns(gate, rank, parts), shape);
+      feeds[names.offset(parts)] = float32(repeatColumns(offset, rank, parts), shape);
+    }
+    return feeds;
+  }
+
+  #buffer(name: string, size: number): { buffer: Float32Array; grown: boolean } {
+    const slot = this.#slots.get(name);
+    if (slot && slot.buffer.length >= size) return { buffer: slot.buffer, grown: false };
+    const buffer = new Float32Array(size);
+    this.#slots.set(name, { name, buffer });
+    return { buffer, grown: true };
+  }
+}
+
+/** Decides how rows are grouped and which columns they get. */
+function arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly string[]): Arrangement {
+  const distinct = new Map<string, { adapter: LoadedAdapter; groups: AdapterGroup[]; rank: number; scales: number }>();
+  for (const adapter of rows) {
+    if (!adapter || distinct.has(adapter.digest)) continue;
+    const groups = adapter.groups.filter(({ context }) => context === 'all' || contexts.includes(context));
+    distinct.set(adapter.digest, { adapter, groups, rank: sum(groups.map(({ rank }) => rank)), scales: groups.filter(({ scales }) => scales.size > 0).length });
+  }
+  const all = [...distinct.values()];
+  const place = (groups: readonly AdapterGroup[], firstColumn: number, firstScale: number): Placement[] => {
+    let column = firstColumn;
+    let scale = firstScale;
+    return groups.map((group) => {
+      const placement = { group, column, scale: group.scales.size > 0 ? scale++ : -1 };
+      column += group.rank;
+      return placement;
+    });
+  };
+
+  if (all.length <= 1 || sum(all.map(({ rank }) => rank)) <= MAX_SHARED_COLUMNS) {
+    let rank = 0;
+    let scales = 0;
+    const placed = new Map<string, Placement[]>();
+    for (const { adapter, groups, rank: columns, scales: scaleColumns } of all) {
+      placed.set(adapter.digest, place(groups, rank, scales));
+      rank += columns;
+      scales += scaleColumns;
+    }
+    const key = `${contexts.join()}:${all.map(({ adapter }) => adapter.digest).join()}`;
+    const perRow = rows.map((adapter) => (adapter ? (placed.get(adapter.digest) ?? []) : []));
+    const membership = rows.map((adapter) => (adapter ? all.findIndex((entry) => entry.adapter.digest === adapter.digest) : -1)).join();
+    return { key: `shared:${key}:${membership}`, groups: [{ key, placements: [...placed.values()].flat() }], rows: perRow, ...sizes(rank, scales) };
+  }
+
+  const perRow = rows.map((adapter) => {
+    const groups = adapter ? (distinct.get(adapter.digest)?.groups ?? []) : [];
+    return { key: `${contexts.join()}:${adapter?.digest ?? ''}`, placements: place(groups, 0, 0) };
+  });
+  return {
+    key: `own:${perRow.map(({ key }) => key).join('|')}`,
+    groups: perRow,
+    rows: perRow.map(({ placements }) => placements),
+    ...sizes(Math.max(...all.map(({ rank }) => rank)), Math.max(...all.map(({ scales }) => scales))),
+  };
+}
+
+function sizes(rank: number, scales: number): Pick<Arrangement, 'rank' | 'scales' | 'variant'> {
+  return { rank: Math.max(1, rank), scales, variant: scales > 0 ? 'scale' : rank > 0 ? 'rank' : 'plain' };
+}
+
+/** A's of a site side by side: the columns of its j-th projection start at j · rank. */
+function writeA(target: Float32Array, width: number, rank: number, site: Site, { group, column }: Placement): void {
+  site.forEach((module, part) => {
+    const columns = group.columns.get(module.name);
+    if (!columns?.a) return;
+    const { a, rank: own } = columns;
+    const first = part * rank + column;
+    for (let row = 0; row < module.inFeatures; row++) {
+      for (let at = 0; at < own; at++) target[row * width + first + at] = a[row * own + at] as number;
+    }
+  });
+}
+
+function repeatColumns(source: Float32Array, columns: number, times: number): Float32Array {
+  if (times === 1) return source;
+  const result = new Float32Array(source.length * times);
+  for (let at = 0; at < source.length; at += columns) {
+    for (let copy = 0; copy < times; copy++) result.set(source.subarray(at, at + columns), at * times + copy * columns);
+  }
+  return result;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

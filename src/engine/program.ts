@@ -1,0 +1,167 @@
+/**
+ * The decoder as one graph: the family's network, a key/value cache that is appended in place, and the adapter bank.
+ * The same graph serves prefill and decode; only the sizes of its inputs differ.
+ *
+ * The bank's arithmetic for one projection, all adapters of the batch at once (G = rows, or 1 where all rows share one group):
+ *     h = x · A                    [rows, tokens, rank]      A [G, in, rank]
+ *     h = h ⊙ gate + offset        [rows, tokens, rank]      gate: which columns a token sees; offset: BitFit's constant column
+ *     y = W x + b + h · B          [rows, tokens, out]       B [G, rank, out]
+ * and IA3's, where the method occurs:  y ← y + y ⊙ (scaleGate · S), S [G, scales, out], or the same on x for the FFN's inner activation.
+ *
+ * Projections that read one input (q, k, v; gate, up) form a site and share one product with their A's side by side: fewer launches.
+ * IA3's products cost a small model a fifth of its step, so a batch without IA3 runs a program without them (`Variant`).
+ */
+import type { LanguageModel } from '../backbone/language/model.js';
+import { frozenProjection } from '../backbone/language/model.js';
+import type { LinearModule } from '../backbone/module.js';
+import type { Weights } from '../backbone/weights.js';
+import { Graph, type Value } from '../onnx/graph.js';
+import { add, float32, gatherND, groupQueryAttention, matmul, mul, scatterND, split } from '../onnx/ops.js';
+
+/** Which parts of the bank a program has. */
+export type Variant = 'plain' | 'rank' | 'scale';
+
+/** Projections that read one input. */
+export type Site = readonly LinearModule[];
+
+/** How the bank's inputs are laid out: what bank.ts fills. */
+export interface BankShape {
+  readonly sites: readonly Site[];
+  readonly scalable: readonly LinearModule[];
+}
+
+export interface Program {
+  readonly model: Uint8Array;
+  readonly bank: BankShape;
+  readonly weightBytes: number;
+}
+
+/** Names of the graph's inputs, in one place for whoever feeds them. */
+export const names = {
+  ids: 'ids',
+  imageEmbeddings: 'image_embeddings',
+  imagePositions: 'image_positions',
+  logitPositions: 'logit_positions',
+  lengths: 'lengths',
+  total: 'total',
+  logits: 'logits',
+  past: (layer: number, part: 'k' | 'v') => `past.${layer}.${part}`,
+  present: (layer: number, part: 'k' | 'v') => `present.${layer}.${part}`,
+  /** Gate and offset for a site of `parts` projections: the columns repeated as often. */
+  gate: (parts: number) => `gate.${parts}`,
+  offset: (parts: number) => `offset.${parts}`,
+  a: (site: Site) => `a.${(site[0] as LinearModule).name}`,
+  b: (module: LinearModule) => `b.${module.name}`,
+  scaleGate: 'scale_gate',
+  scale: (module: LinearModule) => `scale.${module.name}`,
+} as const;
+
+/** Builds the decoder for rows of at most `capacity` tokens. Throws `invalid_file` with every fault of the checkpoint. */
+export function buildProgram(language: LanguageModel, weights: Weights, variant: Variant, capacity: number): Program {
+  const g = new Graph();
+  const sites: Site[] = [];
+  const ids = g.input(names.ids, 'int64', ['rows', 'tokens']);
+  const imageEmbeddings = g.input(names.imageEmbeddings, 'float32', ['image_tokens', language.hiddenSize]);
+  const imagePositions = g.input(names.imagePositions, 'int64', ['image_tokens', 2]);
+  const logitPositions = g.input(names.logitPositions, 'int64', ['logit_rows', 2]);
+
+  const attend = cachedAttention(g, language, capacity);
+  const bank = variant === 'plain' ? undefined : new BankInputs(g, variant);
+  const project = (site: Site, x: Value): Value[] => {
+    sites.push(site);
+    const scaled = bank?.scaleInput(site, x) ?? x;
+    const y = site.map((module) => frozenProjection(g, weights, module, scaled));
+    return bank ? bank.adapt(site, scaled, y) : y;
+  };
+
+  const embedded = scatterND(g, language.embed(g, weights, ids), imagePositions, imageEmbeddings);
+  const hidden = language.layers(g, weights, embedded, { project, attend: attend.apply });
+  // Only the rows that a token is drawn from go through the vocabulary, the largest product of a small model.
+  const logits = language.logits(g, weights, gatherND(g, hidden, logitPositions));
+  g.output(names.logits, logits);
+  attend.declareOutputs();
+  weights.check();
+  return { model: g.toModel(), bank: { sites, scalable: language.modules.filter((module) => module.scalable) }, weightBytes: weights.bytes };
+}
+
+/** Attention over rows of a cache; the present is the past's own memory (see runtime/session.ts on fetches). */
+function cachedAttention(g: Graph, language: LanguageModel, capacity: number) {
+  const { heads, kvHeads, headDim, rotary } = language;
+  const lengths = g.input(names.lengths, 'int32', ['rows']);
+  const total = g.input(names.total, 'int32', [1]);
+  const angles = Array.from({ length: capacity }, (_, position) => rotary.inverseFrequencies.map((frequency) => position * frequency)).flat();
+  const table = [capacity, headDim / 2];
+  const cos = float32(g, 'rotary.cos', table, angles.map(Math.cos));
+  const sin = float32(g, 'rotary.sin', table, angles.map(Math.sin));
+  const present: [string, Value][] = [];
+  return {
+    apply(layer: number, q: Value, k: Value, v: Value): Value {
+      const shape = ['rows', kvHeads, capacity, headDim];
+      const pastK = g.input(names.past(layer, 'k'), 'float32', shape);
+      const pastV = g.input(names.past(layer, 'v'), 'float32', shape);
+      const next = groupQueryAttention(g, { q, k, v, pastK, pastV, lengths, total, cos, sin }, heads, kvHeads);
+      present.push([names.present(layer, 'k'), next.k], [names.present(layer, 'v'), next.v]);
+      return next.y;
+    },
+    declareOutputs(): void {
+      for (const [name, value] of present) g.output(name, value);
+    },
+  };
+}
+
+/** The bank's side of the graph. */
+class BankInputs {
+  readonly #g: Graph;
+  readonly #variant: Variant;
+  readonly #gates = new Map<number, { gate: Value; offset: Value }>();
+  #scaleGate: Value | undefined;
+
+  constructor(g: Graph, variant: Variant) {
+    this.#g = g;
+    this.#variant = variant;
+  }
+
+  /** IA3 on the FFN's inner activation: x scaled before the projection that reads it. */
+  scaleInput(site: Site, x: Value): Value {
+    const [module] = site;
+    return site.length === 1 && module?.scalable === 'input' ? this.#scale(module, x) : x;
+  }
+
+  /** Adds the rank columns to a site's outputs, then scales them. */
+  adapt(site: Site, x: Value, outputs: readonly Value[]): Value[] {
+    const g = this.#g;
+    const parts = site.length;
+    const { gate, offset } = this.#gatesFor(parts);
+    const width = rankOf(parts);
+    const a = g.input(names.a(site), 'float32', ['rows?', (site[0] as LinearModule).inFeatures, width]);
+    const h = add(g, mul(g, matmul(g, x, a), gate), offset);
+    const columns = split(g, h, Array(parts).fill('rank'));
+    return site.map((module, index) => {
+      const b = g.input(names.b(module), 'float32', ['rows?', 'rank', module.outFeatures]);
+      const y = add(g, outputs[index] as Value, matmul(g, columns[index] as Value, b));
+      return module.scalable === 'output' ? this.#scale(module, y) : y;
+    });
+  }
+
+  #gatesFor(parts: number): { gate: Value; offset: Value } {
+    const known = this.#gates.get(parts);
+    if (known) return known;
+    const shape = ['rows', 'tokens', rankOf(parts)];
+    const gates = { gate: this.#g.input(names.gate(parts), 'float32', shape), offset: this.#g.input(names.offset(parts), 'float32', shape) };
+    this.#gates.set(parts, gates);
+    return gates;
+  }
+
+  #scale(module: LinearModule, x: Value): Value {
+    if (this.#variant !== 'scale') return x;
+    const g = this.#g;
+    this.#scaleGate ??= g.input(names.scaleGate, 'float32', ['rows', 'tokens', 'scales']);
+    const width = module.scalable === 'input' ? module.inFeatures : module.outFeatures;
+    const factor = matmul(g, this.#scaleGate, g.input(names.scale(module), 'float32', ['rows?', 'scales', width]));
+    return add(g, x, mul(g, x, factor));
+  }
+}
+
+function rankOf(parts: number): string {
+  return parts === 1 ? 'rank' : `rank*${parts}`;
+}

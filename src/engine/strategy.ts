@@ -1,0 +1,138 @@
+/**
+ * How the tokens of one request are chosen, whatever it asks for: independent samples or a beam search, behind one step.
+ * A strategy owns no rows: it takes logits of its live sequences and says which sequence each next one continues, and with which token.
+ */
+import { BeamSearch } from './beam.js';
+import { Sampler } from './sampler.js';
+
+export interface Sampling {
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly repetitionPenalty: number;
+  readonly seed: number | null;
+  readonly n: number;
+  readonly numBeams: number;
+  readonly lengthPenalty: number;
+  readonly earlyStopping: boolean;
+}
+
+export interface Draw {
+  /** The live sequences from here on: sequence i continues old sequence parents[i] with tokens[i]. Empty: all is finished. */
+  readonly parents: readonly number[];
+  readonly tokens: readonly number[];
+  /** [choice, token id] that can be shown already. */
+  readonly emitted: readonly (readonly [number, number])[];
+}
+
+export interface Choice {
+  readonly index: number;
+  /** Without the end-of-sequence token. */
+  readonly tokenIds: readonly number[];
+  readonly finishReason: 'stop' | 'length';
+}
+
+export interface Strategy {
+  /** The most live sequences at any time. */
+  readonly width: number;
+  /** `logits`: one [vocabSize] a live sequence, in order; a single one at the start. Throws AppError where they are not numbers. */
+  advance(logits: readonly Float32Array[]): Draw;
+  /** What has been generated, once all is finished. */
+  choices(): readonly Choice[];
+  /** Generated tokens so far, all sequences together. */
+  readonly generated: number;
+}
+
+export interface Vocabulary {
+  readonly size: number;
+  readonly eosIds: readonly number[];
+}
+
+export function strategyFor(sampling: Sampling, vocabulary: Vocabulary, promptIds: readonly number[]): Strategy {
+  return sampling.numBeams > 1 ? new Beams(sampling, vocabulary, promptIds) : new Samples(sampling, vocabulary, promptIds);
+}
+
+/** `n` sequences that know nothing of each other; a finished one leaves. */
+class Samples implements Strategy {
+  readonly width: number;
+  readonly #maxTokens: number;
+  readonly #eos: ReadonlySet<number>;
+  readonly #samplers: readonly Sampler[];
+  readonly #tokens: number[][];
+  readonly #reasons: ('stop' | 'length')[];
+  #live: number[];
+  #started = false;
+
+  constructor(sampling: Sampling, vocabulary: Vocabulary, promptIds: readonly number[]) {
+    this.width = sampling.n;
+    this.#maxTokens = sampling.maxTokens;
+    this.#eos = new Set(vocabulary.eosIds);
+    this.#live = Array.from({ length: sampling.n }, (_, choice) => choice);
+    this.#samplers = this.#live.map((choice) => new Sampler(sampling, vocabulary.size, promptIds, choice));
+    this.#tokens = this.#live.map(() => []);
+    this.#reasons = this.#live.map(() => 'length');
+  }
+
+  advance(logits: readonly Float32Array[]): Draw {
+    const parents: number[] = [];
+    const tokens: number[] = [];
+    const emitted: [number, number][] = [];
+    const next: number[] = [];
+    this.#live.forEach((choice, position) => {
+      // All samples start from the one row that holds the prompt.
+      const parent = this.#started ? position : 0;
+      const token = (this.#samplers[choice] as Sampler).next(logits[parent] as Float32Array);
+      if (this.#eos.has(token)) {
+        this.#reasons[choice] = 'stop';
+        return;
+      }
+      const sequence = this.#tokens[choice] as number[];
+      sequence.push(token);
+      emitted.push([choice, token]);
+      if (sequence.length >= this.#maxTokens) return;
+      parents.push(parent);
+      tokens.push(token);
+      next.push(choice);
+    });
+    this.#started = true;
+    this.#live = next;
+    return { parents, tokens, emitted };
+  }
+
+  choices(): Choice[] {
+    return this.#tokens.map((tokenIds, index) => ({ index, tokenIds, finishReason: this.#reasons[index] as 'stop' | 'length' }));
+  }
+
+  get generated(): number {
+    return this.#tokens.reduce((total, { length }) => total + length, 0);
+  }
+}
+
+/** Beam search; nothing can be shown before the end, since any beam may still win. */
+class Beams implements Strategy {
+  readonly width: number;
+  readonly #search: BeamSearch;
+  #started = false;
+  #steps = 0;
+
+  constructor({ maxTokens, numBeams, lengthPenalty, earlyStopping, repetitionPenalty, n }: Sampling, { size, eosIds }: Vocabulary, promptIds: readonly number[]) {
+    this.width = numBeams;
+    this.#search = new BeamSearch({ numBeams, lengthPenalty, earlyStopping, eosIds, maxTokens, vocabSize: size, repetitionPenalty, promptIds, n });
+  }
+
+  advance(logits: readonly Float32Array[]): Draw {
+    const step = this.#started ? this.#search.step(logits) : this.#search.start(logits[0] as Float32Array);
+    this.#started = true;
+    this.#steps++;
+    return { ...step, emitted: [] };
+  }
+
+  choices(): Choice[] {
+    return this.#search.result().map(({ tokenIds, finishReason }, index) => ({ index, tokenIds, finishReason }));
+  }
+
+  get generated(): number {
+    return this.#steps * this.width;
+  }
+}

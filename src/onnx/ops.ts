@@ -1,0 +1,193 @@
+/**
+ * Operators: one function each, which checks its operands, infers dtype and shape of the result and appends one node.
+ * A refusal is a TypeError that names the operator and the shapes: building a graph wrongly is a programmer's mistake.
+ */
+import type { DType } from '../tensor/dtype.js';
+import type { Graph, Value } from './graph.js';
+import { broadcast, type Dim, formatShape, sameShape } from './shape.js';
+
+const MICROSOFT = 'com.microsoft';
+
+function refuse(op: string, expected: string, ...received: readonly Value[]): never {
+  throw new TypeError(`${op}: expected ${expected} but received ${received.map((value) => `${value.dtype} ${formatShape(value.shape)} (${value.name})`).join(' and ')}`);
+}
+
+function one(values: Value[]): Value {
+  return values[0] as Value;
+}
+
+function dim(value: Value, axis: number): Dim {
+  const size = value.shape.at(axis);
+  if (size === undefined) throw new TypeError(`Expected ${value.name} to have axis ${axis} but its shape is ${formatShape(value.shape)}`);
+  return size;
+}
+
+function elementwise(op: string, g: Graph, a: Value, b: Value): Value {
+  if (a.dtype !== b.dtype) refuse(op, 'operands of one dtype', a, b);
+  const shape = broadcast(a.shape, b.shape) ?? refuse(op, 'shapes that broadcast', a, b);
+  return one(g.node(op, [a, b], [{ dtype: a.dtype, shape }]));
+}
+
+export const add = (g: Graph, a: Value, b: Value): Value => elementwise('Add', g, a, b);
+export const sub = (g: Graph, a: Value, b: Value): Value => elementwise('Sub', g, a, b);
+export const mul = (g: Graph, a: Value, b: Value): Value => elementwise('Mul', g, a, b);
+export const div = (g: Graph, a: Value, b: Value): Value => elementwise('Div', g, a, b);
+
+/** a [..., m, k] · b [..., k, n] → [..., m, n], leading axes broadcast. */
+export function matmul(g: Graph, a: Value, b: Value): Value {
+  return product('MatMul', g, a, b, false);
+}
+
+/** a [..., m, k] · bᵀ with b [n, k], the checkpoint's own layout [out, in] → [..., m, n]. */
+export function linear(g: Graph, a: Value, b: Value): Value {
+  return product('FusedMatMul', g, a, b, true);
+}
+
+function product(op: string, g: Graph, a: Value, b: Value, transB: boolean): Value {
+  const inner = transB ? -1 : -2;
+  if (a.dtype !== b.dtype || a.shape.length < 2 || b.shape.length < 2 || dim(a, -1) !== dim(b, inner)) {
+    refuse(op, `[..., m, k] and ${transB ? '[..., n, k]' : '[..., k, n]'} of one dtype`, a, b);
+  }
+  const leading = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2)) ?? refuse(op, 'leading axes that broadcast', a, b);
+  const shape = [...leading, dim(a, -2), dim(b, transB ? -2 : -1)];
+  return one(transB ? g.node(op, [a, b], [{ dtype: a.dtype, shape }], { transB: 1 }, MICROSOFT) : g.node(op, [a, b], [{ dtype: a.dtype, shape }]));
+}
+
+/** x · sigmoid(x). */
+export function silu(g: Graph, x: Value): Value {
+  return one(g.node('QuickGelu', [x], [x], { alpha: { float: 1 } }, MICROSOFT));
+}
+
+/** min(max(x, low), high), float32. */
+export function clip(g: Graph, x: Value, low: Value, high: Value): Value {
+  if (low.shape.length > 0 || high.shape.length > 0) refuse('Clip', 'scalar bounds', low, high);
+  return one(g.node('Clip', [x, low, high], [x]));
+}
+
+/** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
+export function rmsNorm(g: Graph, x: Value, weight: Value, epsilon: number): Value {
+  if (weight.shape.length !== 1 || dim(weight, 0) !== dim(x, -1)) refuse('RMSNorm', '[..., d] and weight [d]', x, weight);
+  return one(g.node('SimplifiedLayerNormalization', [x, weight], [x], { axis: -1, epsilon: { float: epsilon } }));
+}
+
+export interface ConvOptions {
+  readonly strides?: readonly [number, number];
+  /** [top, left, bottom, right]. */
+  readonly pads?: readonly [number, number, number, number];
+  readonly dilations?: readonly [number, number];
+  readonly groups?: number;
+}
+
+/** x [n, c, h, w], weight [o, c / groups, kh, kw], bias [o] → [n, o, h', w']. Spatial sizes must be known. */
+export function conv2d(g: Graph, x: Value, weight: Value, bias: Value | null, options: ConvOptions = {}): Value {
+  const { strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1 } = options;
+  const [n, c, height, width] = x.shape;
+  const [out, perGroup, kh, kw] = weight.shape;
+  if (x.shape.length !== 4 || weight.shape.length !== 4 || typeof c !== 'number' || c !== Number(perGroup) * groups || typeof height !== 'number' || typeof width !== 'number') {
+    refuse('Conv', `[n, c, h, w] and [o, c / ${groups}, kh, kw]`, x, weight);
+  }
+  if (bias && !sameShape(bias.shape, [out as Dim])) refuse('Conv', `a bias of [${out}]`, bias);
+  const size = (input: number, kernel: Dim | undefined, axis: 0 | 1): number =>
+    Math.floor((input + pads[axis] + pads[axis + 2 as 2 | 3] - dilations[axis] * (Number(kernel) - 1) - 1) / strides[axis]) + 1;
+  const shape = [n as Dim, out as Dim, size(height, kh, 0), size(width, kw, 1)];
+  return one(g.node('Conv', bias ? [x, weight, bias] : [x, weight], [{ dtype: x.dtype, shape }], { strides, pads, dilations, group: groups }));
+}
+
+/** Reorders axes. */
+export function transpose(g: Graph, x: Value, order: readonly number[]): Value {
+  if (!sameShape([...order].sort((a, b) => a - b), x.shape.map((_, axis) => axis))) refuse('Transpose', `an order of ${x.shape.length} axes, not [${order.join(', ')}],`, x);
+  return one(g.node('Transpose', [x], [{ dtype: x.dtype, shape: order.map((axis) => dim(x, axis)) }], { perm: order }));
+}
+
+/** Reshapes; at most one axis may be a name that is not at its old place. Sizes are checked as far as they are known. */
+export function reshape(g: Graph, x: Value, shape: readonly Dim[]): Value {
+  const sizes = shape.map((size, axis) => (typeof size === 'number' ? size : size === x.shape[axis] ? 0 : -1));
+  const known = (dims: readonly Dim[]): number => dims.reduce<number>((total, size) => (typeof size === 'number' ? total * size : total), 1);
+  const names = (dims: readonly Dim[]): Dim[] => dims.filter((size) => typeof size === 'string').sort();
+  if (sizes.filter((size) => size === -1).length > 1 || (sameShape(names(x.shape), names(shape)) && known(x.shape) !== known(shape))) {
+    refuse('Reshape', `a shape that fits ${formatShape(shape)}`, x);
+  }
+  const target = int64(g, sizes);
+  return one(g.node('Reshape', [x, target], [{ dtype: x.dtype, shape }]));
+}
+
+/** Cuts the last axis into equal parts. */
+export function split(g: Graph, x: Value, parts: readonly Dim[]): Value[] {
+  if (parts.length === 1) return [x];
+  const total = dim(x, -1);
+  if (typeof total === 'number' && parts.reduce<number>((sum, part) => sum + Number(part), 0) !== total) refuse('Split', `a last axis of ${parts.join(' + ')}`, x);
+  const outputs = parts.map((part) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), part] }));
+  return g.node('Split', [x], outputs, { axis: -1, num_outputs: parts.length });
+}
+
+/** Rows of a table: table [n, ...rest], indices int64 [...] → [..., ...rest]. */
+export function gather(g: Graph, table: Value, indices: Value): Value {
+  if (indices.dtype !== 'int64' || table.shape.length === 0) refuse('Gather', 'a table and int64 indices', table, indices);
+  return one(g.node('Gather', [table, indices], [{ dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] }], { axis: 0 }));
+}
+
+/** Picks x[i, j] for every [i, j] of indices: x [a, b, ...rest], indices int64 [n, 2] → [n, ...rest]. */
+export function gatherND(g: Graph, x: Value, indices: Value): Value {
+  const [count] = checkIndexPairs('GatherND', x, indices);
+  return one(g.node('GatherND', [x, indices], [{ dtype: x.dtype, shape: [count, ...x.shape.slice(2)] }]));
+}
+
+/** x with x[i, j] replaced: x [a, b, ...rest], indices int64 [n, 2], updates [n, ...rest]. n may be 0. */
+export function scatterND(g: Graph, x: Value, indices: Value, updates: Value): Value {
+  const [count] = checkIndexPairs('ScatterND', x, indices);
+  if (updates.dtype !== x.dtype || !sameShape(updates.shape, [count, ...x.shape.slice(2)])) refuse('ScatterND', 'updates [n, ...rest]', x, indices, updates);
+  return one(g.node('ScatterND', [x, indices, updates], [x]));
+}
+
+function checkIndexPairs(op: string, x: Value, indices: Value): [Dim] {
+  if (indices.dtype !== 'int64' || indices.shape.length !== 2 || indices.shape[1] !== 2 || x.shape.length < 2) refuse(op, 'x [a, b, ...] and int64 indices [n, 2]', x, indices);
+  return [dim(indices, 0)];
+}
+
+export function cast(g: Graph, x: Value, dtype: DType): Value {
+  if (x.dtype === dtype) return x;
+  const to = { float32: 1, float16: 10, int64: 7, int32: 6, bfloat16: 16 }[dtype as string];
+  if (to === undefined) refuse('Cast', 'a target of float32, float16, bfloat16, int32 or int64', x);
+  return one(g.node('Cast', [x], [{ dtype, shape: x.shape }], { to }));
+}
+
+export interface GroupQueryAttentionInputs {
+  readonly q: Value; // [rows, tokens, heads · headDim]
+  readonly k: Value; // [rows, tokens, kvHeads · headDim]
+  readonly v: Value; // [rows, tokens, kvHeads · headDim]
+  readonly pastK: Value; // [rows, kvHeads, capacity, headDim]
+  readonly pastV: Value;
+  /** int32 [rows]: length of each row after this run, minus one. */
+  readonly lengths: Value;
+  /** int32 [1]: the longest of them, plus one. */
+  readonly total: Value;
+  readonly cos: Value; // [positions, headDim / 2]
+  readonly sin: Value;
+}
+
+/** Causal attention with rotary positions over a cache that is appended in place; returns the output and the cache (onnxruntime's GroupQueryAttention). */
+export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs, heads: number, kvHeads: number): { y: Value; k: Value; v: Value } {
+  const { q, k, v, pastK, pastV, lengths, total, cos, sin } = inputs;
+  const headDim = dim(pastK, -1);
+  if (dim(q, -1) !== heads * Number(headDim) || dim(k, -1) !== kvHeads * Number(headDim) || !sameShape(k.shape, v.shape) || dim(pastK, 1) !== kvHeads || !sameShape(pastK.shape, pastV.shape)) {
+    refuse('GroupQueryAttention', `q [rows, tokens, ${heads} · ${headDim}], k and v [rows, tokens, ${kvHeads} · ${headDim}] and a cache of ${kvHeads} heads`, q, k, v, pastK, pastV);
+  }
+  const [y, nextK, nextV] = g.node(
+    'GroupQueryAttention',
+    [q, k, v, pastK, pastV, lengths, total, cos, sin],
+    [q, pastK, pastV],
+    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1 },
+    MICROSOFT,
+  );
+  return { y: y as Value, k: nextK as Value, v: nextV as Value };
+}
+
+/** An int64 vector held in the graph. */
+function int64(g: Graph, values: readonly number[]): Value {
+  return g.constant(null, 'int64', [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
+}
+
+/** A float32 constant held in the graph. */
+export function float32(g: Graph, name: string | null, shape: readonly number[], values: ArrayLike<number>): Value {
+  return g.constant(name, 'float32', shape, new Uint8Array(Float32Array.from(values).buffer));
+}

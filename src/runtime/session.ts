@@ -1,0 +1,63 @@
+/**
+ * The only door to onnxruntime. A session is built from model bytes in memory; its large weights stay in the checkpoint's own files, which
+ * onnxruntime maps. A run takes and gives plain `Tensor`s of the runtime, whose data are ordinary typed arrays: where an output is
+ * given a tensor of the caller's, the result is written into it (the key/value cache is appended in place that way).
+ *
+ * A run blocks its thread until it is done. Sessions therefore live in the engine process, or in a tool that has nothing else to do.
+ */
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+
+export { Tensor };
+
+export interface SessionOptions {
+  /** Folder that external weights are relative to; null where the model carries everything. */
+  readonly folder: string | null;
+  readonly threads: number;
+}
+
+/** By output name: a tensor to write into, or null for a fresh one. */
+export type Fetches = Readonly<Record<string, Tensor | null>>;
+
+export class Session {
+  readonly #session: InferenceSession;
+
+  private constructor(session: InferenceSession) {
+    this.#session = session;
+  }
+
+  static async open(model: Uint8Array, options: SessionOptions): Promise<Session> {
+    const session = await InferenceSession.create(model, {
+      intraOpNumThreads: options.threads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 3,
+      extra: { session: options.folder === null ? {} : { model_external_initializers_file_folder_path: options.folder } },
+    });
+    return new Session(session);
+  }
+
+  run(feeds: Readonly<Record<string, Tensor>>, fetches: Fetches): Promise<Readonly<Record<string, Tensor>>> {
+    return this.#session.run(feeds, fetches);
+  }
+
+  async close(): Promise<void> {
+    await this.#session.release();
+  }
+}
+
+export function float32(data: Float32Array, shape: readonly number[]): Tensor {
+  return new Tensor('float32', data, shape);
+}
+
+export function int32(data: Int32Array, shape: readonly number[]): Tensor {
+  return new Tensor('int32', data, shape);
+}
+
+export function int64(data: BigInt64Array, shape: readonly number[]): Tensor {
+  return new Tensor('int64', data, shape);
+}
+
+export function uint8(data: Uint8Array, shape: readonly number[]): Tensor {
+  return new Tensor('uint8', data, shape);
+}

@@ -1,0 +1,125 @@
+/** One request inside the engine process: what it holds, how far it is, and how long each part took. */
+import type { LoadedAdapter } from '../adapter/adapter.js';
+import type { Lease } from '../adapter/cache.js';
+import type { Member } from '../engine/batch.js';
+import { type Strategy, strategyFor, type Vocabulary } from '../engine/strategy.js';
+import type { Candidate } from './scheduler.js';
+import type { GenerateRequest, GenerateResult } from './protocol.js';
+
+export interface JobLimits {
+  readonly vocabulary: Vocabulary;
+  readonly imageTokens: number;
+  readonly contextLength: number;
+}
+
+export class Job implements Member, Candidate {
+  readonly request: GenerateRequest;
+  /** Digest of its image; null for a text request. */
+  readonly image: string | null;
+  readonly strategy: Strategy;
+  readonly imageTokens: number;
+  readonly abort = new AbortController();
+  lease: Lease | null = null;
+  features: Float32Array | null = null;
+  imageEmbeddings: Float32Array | null = null;
+  /** Set by a cancel or a deadline; honoured between steps. */
+  ended: 'cancelled' | 'deadline_exceeded' | null = null;
+  visionHit = false;
+
+  readonly #arrivedMs = performance.now();
+  #adapterMs = 0;
+  #visionMs = 0;
+  #readyMs = 0;
+  #startedMs = 0;
+  #firstTokenMs = 0;
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  constructor(request: GenerateRequest, image: string | null, limits: JobLimits, onDeadline: (job: Job) => void) {
+    this.request = request;
+    this.image = image;
+    this.imageTokens = image === null ? 0 : limits.imageTokens;
+    const room = limits.contextLength - this.tokens;
+    const sampling = { ...request.sampling, maxTokens: Math.min(request.sampling.maxTokens, room) };
+    this.strategy = strategyFor(sampling, limits.vocabulary, request.promptIds);
+    if (request.deadlineMs !== null) {
+      this.#timer = setTimeout(() => {
+        this.ended ??= 'deadline_exceeded';
+        onDeadline(this);
+      }, request.deadlineMs);
+    }
+  }
+
+  get adapter(): LoadedAdapter | null {
+    return this.lease?.adapter ?? null;
+  }
+
+  get promptIds(): readonly number[] {
+    return this.request.promptIds;
+  }
+
+  get width(): number {
+    return this.strategy.width;
+  }
+
+  get tokens(): number {
+    return this.request.promptIds.length + this.imageTokens;
+  }
+
+  get ready(): boolean {
+    return (this.request.adapter === null || this.lease !== null) && (this.image === null || this.features !== null);
+  }
+
+  gotLease(lease: Lease): void {
+    this.lease = lease;
+    this.#adapterMs = lease.hit ? 0 : performance.now() - this.#arrivedMs;
+    this.#markReady();
+  }
+
+  gotFeatures(features: Float32Array, hit: boolean, encodeMs: number): void {
+    this.features = features;
+    this.visionHit = hit;
+    this.#visionMs = encodeMs;
+    this.#markReady();
+  }
+
+  joined(): void {
+    this.#startedMs = performance.now();
+    if (this.#readyMs === 0) this.#readyMs = this.#arrivedMs;
+  }
+
+  gotFirstToken(): void {
+    this.#firstTokenMs = performance.now();
+  }
+
+  /** Frees what the job holds; safe to call twice. */
+  release(): void {
+    clearTimeout(this.#timer);
+    this.abort.abort();
+    this.lease?.release();
+    this.features = this.imageEmbeddings = null;
+  }
+
+  result(): GenerateResult {
+    const now = performance.now();
+    const choices = this.strategy.choices();
+    return {
+      choices,
+      imageTokens: this.imageTokens,
+      promptTokens: this.request.promptIds.length,
+      completionTokens: choices.reduce((total, { tokenIds }) => total + tokenIds.length, 0),
+      timings: {
+        queueMs: this.#startedMs - this.#readyMs,
+        adapterMs: this.#adapterMs,
+        visionMs: this.#visionMs,
+        prefillMs: this.#firstTokenMs - this.#startedMs,
+        decodeMs: now - this.#firstTokenMs,
+      },
+      adapterCache: this.lease === null ? 'none' : this.lease.hit ? 'hit' : 'miss',
+      visionCache: this.image === null ? 'none' : this.visionHit ? 'hit' : 'miss',
+    };
+  }
+
+  #markReady(): void {
+    if (this.ready) this.#readyMs = performance.now();
+  }
+}

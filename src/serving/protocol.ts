@@ -1,0 +1,188 @@
+/**
+ * Messages between the front end and the engine process, and what the front end's client offers. Structured-clone data only.
+ * Requests go in with pixels and token ids; tokens come out in one message a step; metrics come out as counts to add.
+ */
+import type { AdapterRef } from '../adapter/adapter.js';
+import type { ErrorData } from '../errors.js';
+import type { Pixels } from '../images/protocol.js';
+
+export interface SamplingParams {
+  readonly maxTokens: number;
+  /** 0 = greedy. */
+  readonly temperature: number;
+  /** 0 = off. */
+  readonly topK: number;
+  /** 1 = off. */
+  readonly topP: number;
+  /** 1 = off; over prompt and generated tokens, as transformers does. */
+  readonly repetitionPenalty: number;
+  /** Same seed, same request, same tokens. null draws one. */
+  readonly seed: number | null;
+  /** Independent samples of one request; with beams, how many of the best are returned. */
+  readonly n: number;
+  /** 1 = no beam search. */
+  readonly numBeams: number;
+  readonly lengthPenalty: number;
+  readonly earlyStopping: boolean;
+}
+
+/** One adapter's answer to one prompt (and image). */
+export interface GenerateRequest {
+  /** Unique in the front end's life. */
+  readonly id: number;
+  /** null: the bare backbone, text only. */
+  readonly adapter: AdapterRef | null;
+  /** BOS first, then the prompt; image tokens go between them. */
+  readonly promptIds: readonly number[];
+  readonly sampling: SamplingParams;
+  /** Milliseconds this request may take from now; null: no limit. */
+  readonly deadlineMs: number | null;
+}
+
+export type EngineCommand =
+  /** Requests that share one image (or none): encoded once. */
+  | { readonly type: 'generate'; readonly image: Pixels | null; readonly requests: readonly GenerateRequest[] }
+  | { readonly type: 'cancel'; readonly ids: readonly number[] }
+  /** Start loading: the image is still being decoded elsewhere. */
+  | { readonly type: 'prefetch'; readonly adapters: readonly AdapterRef[] }
+  | { readonly type: 'pin'; readonly adapter: AdapterRef; readonly pinned: boolean }
+  /** Ask for one `step` message now, for a scrape. */
+  | { readonly type: 'report' };
+
+export type FinishReason = 'stop' | 'length';
+
+export interface Timings {
+  /** Waiting for a row, after everything else was there. */
+  readonly queueMs: number;
+  /** Waiting for adapter bytes; 0 on a cache hit. */
+  readonly adapterMs: number;
+  /** Vision encoder; 0 on a feature cache hit. */
+  readonly visionMs: number;
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+}
+
+export interface Choice {
+  readonly index: number;
+  /** Generated ids without the end-of-sequence token. */
+  readonly tokenIds: readonly number[];
+  readonly finishReason: FinishReason;
+}
+
+export interface GenerateResult {
+  readonly choices: readonly Choice[];
+  readonly imageTokens: number;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly timings: Timings;
+  /** Where the adapter was: 'none' for base rows. */
+  readonly adapterCache: 'hit' | 'miss' | 'none';
+  readonly visionCache: 'hit' | 'miss' | 'none';
+}
+
+/** Counts since the last message: the front end adds them to its counters, so an engine's restart loses nothing. */
+export interface EngineCounts {
+  adapterHits: number;
+  adapterMisses: number;
+  adapterLoads: number;
+  adapterLoadFailures: number;
+  adapterEvictions: number;
+  visionHits: number;
+  visionMisses: number;
+  promptTokens: number;
+  generatedTokens: number;
+  steps: number;
+  /** Observations to put into histograms. */
+  adapterLoadSeconds: number[];
+  batchSizes: number[];
+  stepSeconds: number[];
+}
+
+/** How things are now. */
+export interface EngineGauges {
+  runningRows: number;
+  runningRequests: number;
+  waitingRequests: number;
+  adapterBytes: number;
+  adapterCapacityBytes: number;
+  adapterResident: number;
+  adapterLeases: number;
+  visionBytes: number;
+  visionEntries: number;
+  /** Used part of all KV rows, 0 to 1. */
+  kvUsage: number;
+  /** Digest, name, bytes, leases, pinned of every resident adapter. */
+  resident: readonly ResidentAdapter[];
+}
+
+export interface ResidentAdapter {
+  readonly name: string;
+  readonly digest: string;
+  readonly bytes: number;
+  readonly leases: number;
+  readonly pinned: boolean;
+  readonly matched: number;
+  readonly targeted: number;
+}
+
+/** What the engine says of itself once it can serve. */
+export interface EngineInfo {
+  readonly backbone: string;
+  readonly contextLength: number;
+  /** Tokens an image takes; 0 without a vision encoder. */
+  readonly imageTokens: number;
+  readonly maxBatch: number;
+  readonly vocabSize: number;
+  readonly threads: number;
+  readonly loadMs: number;
+}
+
+export interface StepEvent {
+  readonly type: 'step';
+  /** Requests that got their rows in this step. */
+  readonly started: readonly number[];
+  /** [request id, choice index, token id] of every new token; beams report only when they finish. */
+  readonly tokens: readonly (readonly [number, number, number])[];
+  readonly finished: readonly { readonly id: number; readonly result: GenerateResult }[];
+  readonly failed: readonly { readonly id: number; readonly error: ErrorData }[];
+  readonly counts: EngineCounts;
+  /** Sent a few times a second and on `report`, not with every step: the list of resident adapters can be long. */
+  readonly gauges: EngineGauges | null;
+}
+
+export type EngineEvent =
+  | { readonly type: 'ready'; readonly info: EngineInfo }
+  | { readonly type: 'fatal'; readonly error: ErrorData }
+  | StepEvent;
+
+/** What one request's stream yields; it throws AppError where the request fails. */
+export type GenerationEvent =
+  | { readonly type: 'started' }
+  | { readonly type: 'token'; readonly choice: number; readonly tokenId: number }
+  | { readonly type: 'done'; readonly result: GenerateResult };
+
+export type GenerateInput = Omit<GenerateRequest, 'id'>;
+
+/** The engine as the front end sees it (serving/client.ts implements it over a supervised child). */
+export interface EngineClient {
+  /** null until the first `ready`. */
+  readonly info: EngineInfo | null;
+  readonly state: 'starting' | 'ready' | 'restarting' | 'stopped';
+  /** One stream a request, in order. Ending a stream early (return, or the signal) cancels its request and frees row, KV and lease. */
+  generate(image: Pixels | null, requests: readonly GenerateInput[], signal: AbortSignal): AsyncIterableIterator<GenerationEvent>[];
+  prefetch(adapters: readonly AdapterRef[]): void;
+  /** Requests submitted and not yet started. */
+  readonly waiting: number;
+  /** Requests submitted and not yet finished. */
+  readonly outstanding: number;
+  /** The newest gauges, asked for now; the last ones known if the engine does not answer within the time. */
+  report(timeoutMs: number): Promise<EngineGauges>;
+  /** Every `step` message's counts. */
+  onCounts(listener: (counts: EngineCounts) => void): void;
+  onRestart(listener: (reason: string) => void): void;
+  readonly restarts: number;
+  /** The child's process id, for operators and tests. */
+  readonly pid: number | undefined;
+  /** Waits for outstanding requests, at most this long, then stops the process. */
+  close(drainMs: number): Promise<void>;
+}

@@ -1,0 +1,172 @@
+/**
+ * The tensors of a Hugging Face checkpoint folder, whether it is one `model.safetensors` or an index with shards.
+ * Every header is checked when the folder is opened: a broken download is refused as a whole, before a graph is built on half of it.
+ * Weights are found by file and byte offset: who only needs to point at them (ONNX external data) never reads them.
+ */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '../errors.js';
+import { Faults } from './faults.js';
+import { members, parseJson, quote } from './json.js';
+import { SafetensorsFile, type TensorEntry } from './safetensors.js';
+import type { Tensor } from './tensor.js';
+
+/** Where a tensor lies: its entry, and the file's path. */
+export type StoredTensor = TensorEntry & { readonly path: string };
+
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+const MAX_INDEX_BYTES = 100_000_000;
+/** Files whose content is a Python program in pickle's clothes. */
+const PICKLED = /\.(bin|bin\.index\.json|pt|pth|ckpt|pkl)$/;
+
+export class Checkpoint {
+  readonly folder: string;
+  readonly #files: readonly SafetensorsFile[];
+  readonly #fileOf = new Map<string, SafetensorsFile>();
+  /** For each name of a tied weight, all names it goes by. */
+  readonly #aliases = new Map<string, readonly string[]>();
+
+  private constructor(folder: string, files: readonly SafetensorsFile[]) {
+    this.folder = folder;
+    this.#files = files;
+    for (const file of files) for (const name of file.header.entries.keys()) this.#fileOf.set(name, file);
+  }
+
+  /** Opens the folder's safetensors files. Throws AppError `invalid_file` that names every fault of index and shards. */
+  static async open(folder: string): Promise<Checkpoint> {
+    const names = new Set(await listFolder(folder));
+    if (names.has(SINGLE)) return new Checkpoint(folder, [await SafetensorsFile.open(join(folder, SINGLE))]);
+    if (!names.has(INDEX)) throw notCheckpoint(folder, names);
+
+    const faults = new Faults();
+    const weightMap = await readWeightMap(join(folder, INDEX), faults);
+    const files = await openShards(folder, new Set(weightMap.values()), faults);
+    checkWeightMap(weightMap, files, faults);
+    if (faults.count > 0) {
+      await Promise.all([...files.values()].map((file) => file.close()));
+      throw faults.error('invalid_file', join(folder, INDEX));
+    }
+    return new Checkpoint(folder, [...files.values()]);
+  }
+
+  /**
+   * Declares that these names are one weight (tied embeddings): a checkpoint stores it under any of them, and it is found under each.
+   * A tensor that is stored under the name asked for always comes first.
+   */
+  alias(name: string, ...others: readonly string[]): void {
+    const group = new Set([name, ...others].flatMap((member) => [member, ...(this.#aliases.get(member) ?? [])]));
+    for (const member of group) this.#aliases.set(member, [...group]);
+  }
+
+  has(name: string): boolean {
+    return this.#storedName(name) !== undefined;
+  }
+
+  /** The names in the files, without aliases. */
+  names(): string[] {
+    return [...this.#fileOf.keys()];
+  }
+
+  entry(name: string): StoredTensor | undefined {
+    const stored = this.#storedName(name);
+    if (stored === undefined) return undefined;
+    const file = this.#fileOf.get(stored)!;
+    return { ...file.header.entries.get(stored)!, path: file.path };
+  }
+
+  /** Reads one tensor into memory of its own. Throws AppError `invalid_file` where there is none of that name. */
+  async read(name: string): Promise<Tensor> {
+    const stored = this.#storedName(name);
+    if (stored === undefined) {
+      throw AppError.ofFaults('invalid_file', this.folder, [`Expected a tensor ${quote(name)} but received none`]);
+    }
+    return this.#fileOf.get(stored)!.read(stored);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#files.map((file) => file.close()));
+  }
+
+  #storedName(name: string): string | undefined {
+    if (this.#fileOf.has(name)) return name;
+    return this.#aliases.get(name)?.find((other) => this.#fileOf.has(other));
+  }
+}
+
+async function listFolder(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (cause) {
+    throw AppError.ofFaults('invalid_file', folder, [`Expected a checkpoint folder (${String(cause)})`], { cause });
+  }
+}
+
+function notCheckpoint(folder: string, names: ReadonlySet<string>): AppError {
+  const pickled = [...names].filter((name) => PICKLED.test(name)).sort();
+  const fault =
+    pickled.length > 0
+      ? `Expected ${SINGLE} but received ${pickled[0]}: pickle can run any program and is never read, save the model as safetensors`
+      : `Expected ${SINGLE} or ${INDEX} but received ${quote([...names].sort())}`;
+  return AppError.ofFaults('invalid_file', folder, [fault]);
+}
+
+/** Tensor name to shard file name; what is not a plain safetensors name inside the folder becomes a fault and is left out. */
+async function readWeightMap(path: string, faults: Faults): Promise<Map<string, string>> {
+  const weightMap = new Map<string, string>();
+  const { size } = await stat(path);
+  if (size > MAX_INDEX_BYTES) {
+    faults.add(`Expected an index of at most ${MAX_INDEX_BYTES} bytes but received ${size}`);
+    return weightMap;
+  }
+  const before = faults.count;
+  const root = members(parseJson(await readFile(path, 'utf8'), faults));
+  const entries = members(root?.get('weight_map'));
+  // Where the text was no JSON, that fault says enough.
+  if (entries === undefined && faults.count === before) {
+    faults.add(`Expected weight_map to be an object but received ${quote(root?.get('weight_map'))}`);
+  }
+  for (const [name, shard] of entries ?? []) {
+    if (typeof shard === 'string' && isPlainName(shard)) weightMap.set(name, shard);
+    else faults.add(`Expected weight_map's ${quote(name)} to be a safetensors file in the folder but received ${quote(shard)}`);
+  }
+  return weightMap;
+}
+
+function isPlainName(name: string): boolean {
+  return /^[\w.-]+\.safetensors$/.test(name) && !name.startsWith('.');
+}
+
+/** By file name; a shard that cannot be opened adds its faults and is left out. */
+async function openShards(folder: string, names: Iterable<string>, faults: Faults): Promise<Map<string, SafetensorsFile>> {
+  const files = new Map<string, SafetensorsFile>();
+  for (const name of names) {
+    try {
+      files.set(name, await SafetensorsFile.open(join(folder, name)));
+    } catch (error) {
+      for (const fault of AppError.from(error).faults ?? [String(error)]) faults.add(`${name}: ${fault}`);
+    }
+  }
+  return files;
+}
+
+/** The index must say of each tensor exactly where it is. Shards that could not be opened already have their fault. */
+function checkWeightMap(
+  weightMap: ReadonlyMap<string, string>,
+  files: ReadonlyMap<string, SafetensorsFile>,
+  faults: Faults,
+): void {
+  for (const [name, shard] of weightMap) {
+    const file = files.get(shard);
+    if (file !== undefined && !file.header.entries.has(name))
+      faults.add(`Expected tensor ${quote(name)} in ${shard} but received none`);
+  }
+  for (const [shard, file] of files) {
+    for (const name of file.header.entries.keys()) {
+      const mapped = weightMap.get(name);
+      if (mapped === shard) continue;
+      const where = mapped === undefined ? 'no entry for it in weight_map' : `${mapped} in weight_map`;
+      faults.add(`Expected tensor ${quote(name)} of ${shard} to be mapped to it but received ${where}`);
+    }
+  }
+}
