@@ -149,7 +149,7 @@ export class AdapterCache {
         refuse: (error) => settle(() => reject(error)),
       };
       const leave = (): void => {
-        settle(() => reject(abortError(signal!)));
+        settle(() => reject(abortError(signal)));
         this.#pump();
       };
       claim.waiters.add(waiter);
@@ -384,8 +384,8 @@ function tooLarge({ name, bytes }: LoadedAdapter, maxBytes: number, pinnedBytes:
 }
 
 /** A reason that already says why (a deadline) is kept. */
-function abortError(signal: AbortSignal): AppError {
-  const reason: unknown = signal.reason;
+function abortError(signal: AbortSignal | undefined): AppError {
+  const reason: unknown = signal?.reason;
   return reason instanceof AppError
     ? reason
     : new AppError('cancelled', 'The wait for an adapter was cancelled', { cause: reason });

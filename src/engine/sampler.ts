@@ -141,7 +141,7 @@ export class Sampler {
     const kept = this.#kept;
     const { keys, ids } = kept;
     let budget = (1 - topP) * total;
-    const light = Math.min(budget / kept.size, 1); // 1 is the best token's weight: rounding must not lose it
+    const light = budget / kept.size; // at most 1, the best token's weight: that one stays
     let size = 0;
     for (let at = 0; at < kept.size; at += 1) {
       const weight = keys[at] as number;

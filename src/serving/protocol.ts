@@ -152,7 +152,6 @@ export interface StepEvent {
 
 export type EngineEvent =
   | { readonly type: 'ready'; readonly info: EngineInfo }
-  | { readonly type: 'fatal'; readonly error: ErrorData }
   | StepEvent;
 
 /** What one request's stream yields; it throws AppError where the request fails. */

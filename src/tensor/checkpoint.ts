@@ -23,14 +23,16 @@ const PICKLED = /\.(bin|bin\.index\.json|pt|pth|ckpt|pkl)$/;
 export class Checkpoint {
   readonly folder: string;
   readonly #files: readonly SafetensorsFile[];
-  readonly #fileOf = new Map<string, SafetensorsFile>();
+  readonly #stored = new Map<string, { readonly file: SafetensorsFile; readonly entry: StoredTensor }>();
   /** For each name of a tied weight, all names it goes by. */
   readonly #aliases = new Map<string, readonly string[]>();
 
   private constructor(folder: string, files: readonly SafetensorsFile[]) {
     this.folder = folder;
     this.#files = files;
-    for (const file of files) for (const name of file.header.entries.keys()) this.#fileOf.set(name, file);
+    for (const file of files) {
+      for (const [name, entry] of file.header.entries) this.#stored.set(name, { file, entry: { ...entry, path: file.path } });
+    }
   }
 
   /** Opens the folder's safetensors files. Throws AppError `invalid_file` that names every fault of index and shards. */
@@ -60,37 +62,34 @@ export class Checkpoint {
   }
 
   has(name: string): boolean {
-    return this.#storedName(name) !== undefined;
+    return this.#find(name) !== undefined;
   }
 
   /** The names in the files, without aliases. */
   names(): string[] {
-    return [...this.#fileOf.keys()];
+    return [...this.#stored.keys()];
   }
 
   entry(name: string): StoredTensor | undefined {
-    const stored = this.#storedName(name);
-    if (stored === undefined) return undefined;
-    const file = this.#fileOf.get(stored)!;
-    return { ...file.header.entries.get(stored)!, path: file.path };
+    return this.#find(name)?.entry;
   }
 
   /** Reads one tensor into memory of its own. Throws AppError `invalid_file` where there is none of that name. */
   async read(name: string): Promise<Tensor> {
-    const stored = this.#storedName(name);
+    const stored = this.#find(name);
     if (stored === undefined) {
       throw AppError.ofFaults('invalid_file', this.folder, [`Expected a tensor ${quote(name)} but received none`]);
     }
-    return this.#fileOf.get(stored)!.read(stored);
+    return stored.file.read(stored.entry.name);
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#files.map((file) => file.close()));
   }
 
-  #storedName(name: string): string | undefined {
-    if (this.#fileOf.has(name)) return name;
-    return this.#aliases.get(name)?.find((other) => this.#fileOf.has(other));
+  #find(name: string): { readonly file: SafetensorsFile; readonly entry: StoredTensor } | undefined {
+    const names = [name, ...(this.#aliases.get(name) ?? [])];
+    return names.map((each) => this.#stored.get(each)).find((stored) => stored !== undefined);
   }
 }
 

@@ -26,15 +26,16 @@ export function toFloat32({ dtype, data }: Tensor): Float32Array {
 }
 
 export function float32FromFloat16(bits: Uint16Array): Float32Array {
-  const table = (float16Table ??= makeFloat16Table());
+  float16Table ??= makeFloat16Table();
+  const table = float16Table;
   const values = new Float32Array(bits.length);
-  for (let i = 0; i < bits.length; i++) values[i] = table[bits[i]!]!;
+  for (let i = 0; i < bits.length; i++) values[i] = table[bits[i] ?? 0] ?? 0;
   return values;
 }
 
 export function float32FromBfloat16(bits: Uint16Array): Float32Array {
   const wide = new Uint32Array(bits.length);
-  for (let i = 0; i < bits.length; i++) wide[i] = bits[i]! << 16;
+  for (let i = 0; i < bits.length; i++) wide[i] = (bits[i] ?? 0) << 16;
   return new Float32Array(wide.buffer);
 }
 
@@ -43,8 +44,8 @@ export function float16FromFloat32(values: Float32Array): Uint16Array {
   const bits = bitsOf(values);
   const halves = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) {
-    const sign = (bits[i]! >>> 16) & 0x8000;
-    halves[i] = sign | float16Magnitude(bits[i]! & 0x7fff_ffff, values[i]!);
+    const wide = bits[i] ?? 0;
+    halves[i] = ((wide >>> 16) & 0x8000) | float16Magnitude(wide & 0x7fff_ffff, values[i] ?? 0);
   }
   return halves;
 }
@@ -54,7 +55,7 @@ export function bfloat16FromFloat32(values: Float32Array): Uint16Array {
   const bits = bitsOf(values);
   const halves = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) {
-    const wide = bits[i]!;
+    const wide = bits[i] ?? 0;
     // The quiet bit keeps a NaN whose payload lies in the lower half from turning into infinity.
     const isNan = (wide & 0x7fff_ffff) > FLOAT32_INFINITY;
     halves[i] = isNan ? (wide >>> 16) | 0x0040 : (wide + 0x7fff + ((wide >>> 16) & 1)) >>> 16;

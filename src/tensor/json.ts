@@ -64,7 +64,7 @@ function scan(text: string, faults: Faults, maxDepth: number): boolean {
         i = closingQuote(text, start);
         colon.lastIndex = i + 1;
         if (!colon.test(text)) break;
-        const key = unescape(text.slice(start, i + 1));
+        const key = keyOf(text.slice(start, i + 1));
         const keys = open.at(-1);
         if (keys?.has(key)) faults.add(`Expected each key once but received ${quote(key)} again`);
         keys?.add(key);
@@ -82,7 +82,7 @@ function closingQuote(text: string, start: number): number {
 }
 
 /** `"\u0061"` and `"a"` are one key. What is no JSON string stays as it is: JSON.parse refuses the whole text afterwards. */
-function unescape(literal: string): string {
+function keyOf(literal: string): string {
   if (!literal.includes('\\')) return literal.slice(1, -1);
   try {
     return String(JSON.parse(literal));

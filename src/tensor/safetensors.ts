@@ -242,11 +242,11 @@ function parseEntry(name: string, value: unknown, dataOffset: number, faults: Fa
   }
   const shape = parseShape(name, fields.get('shape'), faults);
   const offsets = fields.get('data_offsets');
-  if (!isSizes(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!) {
+  const [begin, end, ...others] = isSizes(offsets) ? offsets : [];
+  if (begin === undefined || end === undefined || begin > end || others.length > 0) {
     faults.add(`Expected tensor ${quote(name)} to have data_offsets [begin, end] but received ${quote(offsets)}`);
     return undefined;
   }
-  const [begin, end] = offsets as [number, number];
   const bytes = end - begin;
   if (dtype !== undefined && shape !== undefined && elements(shape) * DTYPE_BYTES[dtype] !== bytes) {
     const expected = elements(shape) * DTYPE_BYTES[dtype];

@@ -1,80 +1,12 @@
 /**
- * The cache under plain cases, and under random sequences of everything that can be done to it. The loader is a real promise that the
- * test settles when it likes: what is under test is the order of events, and no clock but the test's own has a say in it.
+ * The cache case by case; cache.property.test.ts does everything in any order.
  */
+import { getEventListeners } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { AdapterRef, LoadedAdapter } from '../../../src/adapter/adapter.js';
-import { AdapterCache, type CacheOptions, type Lease } from '../../../src/adapter/cache.js';
+import { AdapterCache } from '../../../src/adapter/cache.js';
 import { AppError } from '../../../src/errors.js';
-
-interface Load {
-  readonly ref: AdapterRef;
-  succeed(): void;
-  fail(error: unknown): void;
-}
-
-/** A cache whose adapters' sizes are in their names, `a:10`, and whose loads wait until the test settles them. */
-class Bench {
-  readonly loads: Load[] = [];
-  readonly started: string[] = [];
-  readonly cache: AdapterCache;
-  nowMs = 0;
-
-  constructor(maxBytes: number, options: Partial<CacheOptions> = {}) {
-    const load = (ref: AdapterRef): Promise<LoadedAdapter> =>
-      new Promise((resolve, reject) => {
-        this.started.push(ref.name);
-        const settle = (then: () => void): void => {
-          this.loads.splice(this.loads.indexOf(pending), 1);
-          then();
-        };
-        const pending = {
-          ref,
-          succeed: () => settle(() => resolve(adapterOf(ref))),
-          fail: (error: unknown) => settle(() => reject(error)),
-        };
-        this.loads.push(pending);
-      });
-    this.cache = new AdapterCache({ maxBytes, load, now: () => this.nowMs, ...options });
-  }
-
-  /** Lets all loads that can run succeed. */
-  async settle(): Promise<void> {
-    for (await setImmediate(); this.loads.length > 0; await setImmediate()) for (const load of [...this.loads]) load.succeed();
-  }
-
-  /** A lease, with every load on the way to it. */
-  async lease(name: string): Promise<Lease> {
-    const lease = this.cache.acquire(refOf(name));
-    await this.settle();
-    return lease;
-  }
-
-  get residents(): string[] {
-    return this.cache.resident().map(({ name }) => name);
-  }
-}
-
-function refOf(name: string): AdapterRef {
-  return { name, digest: `digest of ${name}`, folder: `/adapters/${name}` };
-}
-
-function adapterOf({ name, digest }: AdapterRef): LoadedAdapter {
-  const bytes = Number(name.split(':')[1]);
-  return { name, digest, method: 'none', groups: [], projector: null, matched: 3, targeted: 4, bytes };
-}
-
-/** What became of a promise so far; a rejection that nobody else handles is handled here. */
-function watch(promise: Promise<Lease>): { state: 'waiting' | 'granted' | 'refused'; lease?: Lease; error?: unknown } {
-  const seen: ReturnType<typeof watch> = { state: 'waiting' };
-  promise.then(
-    (lease) => Object.assign(seen, { state: 'granted', lease }),
-    (error: unknown) => Object.assign(seen, { state: 'refused', error }),
-  );
-  return seen;
-}
+import { adapterOf, Bench, refOf, watch } from './bench.js';
 
 describe('acquire', () => {
   it('loads once for all who ask, and hits afterwards', async () => {
@@ -84,7 +16,7 @@ describe('acquire', () => {
     const leases = await Promise.all(both);
     expect(bench.started).toEqual(['a:10']);
     expect(leases.map(({ hit }) => hit)).toEqual([false, false]);
-    expect(leases[0]!.adapter).toBe(leases[1]!.adapter);
+    expect(leases[0]?.adapter).toBe(leases[1]?.adapter);
     const third = await bench.cache.acquire(refOf('a:10'));
     expect(third.hit).toBe(true);
     expect(bench.cache.stats()).toEqual({ hits: 1, misses: 2, loads: 1, failures: 0, evictions: 0, bytes: 10, leases: 3 });
@@ -142,7 +74,7 @@ describe('acquire', () => {
     await bench.settle();
     expect([large.state, small.state, idle.state]).toEqual(['granted', 'waiting', 'waiting']);
     expect(bench.cache.stats().bytes).toBe(30);
-    large.lease!.release();
+    large.lease?.release();
     await bench.settle();
     expect([small.state, idle.state]).toEqual(['granted', 'granted']);
   });
@@ -165,7 +97,10 @@ describe('acquire', () => {
     await bench.settle();
     const late = watch(bench.cache.acquire(refOf('late:11')));
     await bench.settle();
-    expect(late.error).toMatchObject({ code: 'adapter_too_large', message: expect.stringMatching(/30 bytes of cache, 20 of them pinned, .* 11 bytes/) });
+    expect(late.error).toMatchObject({
+      code: 'adapter_too_large',
+      message: expect.stringMatching(/30 bytes of cache, 20 of them pinned, .* 11 bytes/),
+    });
   });
 
   it('refuses a waiter that a new pin leaves without room', async () => {
@@ -186,7 +121,7 @@ describe('acquire', () => {
     for (const name of ['p1:1', 'p2:1', 'p3:1']) bench.cache.prefetch(refOf(name));
     const waiting = watch(bench.cache.acquire(refOf('a:1')));
     expect(bench.started).toEqual(['p1:1', 'p2:1']);
-    bench.loads[0]!.succeed();
+    bench.load.succeed();
     await setImmediate();
     expect(bench.started).toEqual(['p1:1', 'p2:1', 'a:1']);
     await bench.settle();
@@ -211,13 +146,15 @@ describe('an abort', () => {
   it('leaves, and disturbs nobody else', async () => {
     const bench = new Bench(100);
     const leaving = new AbortController();
+    const staying = new AbortController();
     const first = watch(bench.cache.acquire(refOf('a:10'), leaving.signal));
-    const second = watch(bench.cache.acquire(refOf('a:10'), new AbortController().signal));
+    const second = watch(bench.cache.acquire(refOf('a:10'), staying.signal));
     leaving.abort();
     await setImmediate();
     expect(first.error).toMatchObject({ code: 'cancelled' });
     await bench.settle();
     expect(second.state).toBe('granted');
+    expect(getEventListeners(staying.signal, 'abort')).toEqual([]);
     expect(bench.started).toEqual(['a:10']);
     expect(bench.cache.stats().leases).toBe(1);
   });
@@ -225,7 +162,9 @@ describe('an abort', () => {
   it('of the last who waits lets a running load finish into the cache, and drops one that has not begun', async () => {
     const bench = new Bench(100, { maxConcurrentLoads: 1 });
     const leaving = new AbortController();
-    const both = [bench.cache.acquire(refOf('a:10'), leaving.signal), bench.cache.acquire(refOf('b:10'), leaving.signal)].map(watch);
+    const both = [bench.cache.acquire(refOf('a:10'), leaving.signal), bench.cache.acquire(refOf('b:10'), leaving.signal)].map(
+      watch,
+    );
     leaving.abort();
     await bench.settle();
     expect(both.map(({ state }) => state)).toEqual(['refused', 'refused']);
@@ -260,7 +199,7 @@ describe('a failed load', () => {
     const bench = new Bench(100, { failureTtlMs: 1000 });
     const error = new AppError('adapter_invalid', 'broken');
     const all = [bench.cache.acquire(refOf('a:10')), bench.cache.acquire(refOf('a:10'))].map(watch);
-    bench.loads[0]!.fail(error);
+    bench.load.fail(error);
     await setImmediate();
     expect(all.map((seen) => seen.error)).toEqual([error, error]);
     bench.nowMs = 999;
@@ -275,7 +214,7 @@ describe('a failed load', () => {
   it.each(['adapter_changed', 'cancelled'] as const)('is not remembered where it is %s', async (code) => {
     const bench = new Bench(100);
     const first = watch(bench.cache.acquire(refOf('a:10')));
-    bench.loads[0]!.fail(new AppError(code, 'another try may work'));
+    bench.load.fail(new AppError(code, 'another try may work'));
     await setImmediate();
     expect(first.error).toMatchObject({ code });
     expect((await bench.lease('a:10')).adapter.name).toBe('a:10');
@@ -314,7 +253,7 @@ describe('prefetch', () => {
   it('leaves no unhandled rejection', async () => {
     const bench = new Bench(30);
     bench.cache.prefetch(refOf('a:1'));
-    bench.loads[0]!.fail(new Error('boom')); // vitest fails a run with an unhandled rejection
+    bench.load.fail(new Error('boom')); // vitest fails a run with an unhandled rejection
     await setImmediate();
     await expect(bench.cache.acquire(refOf('a:1'))).rejects.toThrow('boom');
   });
@@ -366,162 +305,4 @@ describe('takeCounts', () => {
 
 it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('refuses a bound of %d bytes', (maxBytes) => {
   expect(() => new Bench(maxBytes)).toThrow(RangeError);
-});
-
-/* ------------------------------------------------------------------------------------------------ everything, in any order */
-
-const NAMES = ['a:3', 'b:4', 'c:6', 'd:8', 'e:12', 'f:20', 'huge:21'];
-const MAX_BYTES = 20;
-
-const name = fc.constantFrom(...NAMES);
-const pick = fc.nat(1000);
-const command = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ type: fc.constant('acquire'), name }) },
-  { weight: 2, arbitrary: fc.record({ type: fc.constant('try'), name }) },
-  { weight: 6, arbitrary: fc.record({ type: fc.constant('release'), pick }) },
-  { weight: 6, arbitrary: fc.record({ type: fc.constant('succeed'), pick }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('fail'), pick }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('change'), pick }) },
-  { weight: 2, arbitrary: fc.record({ type: fc.constant('abort'), pick }) },
-  { weight: 2, arbitrary: fc.record({ type: fc.constant('prefetch'), name }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('pin'), name }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('unpin'), name }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('advance') }) },
-);
-type Command = { type: string; name?: string; pick?: number };
-
-/** Does one thing after another to a cache, and checks after each what must always hold. */
-class World {
-  readonly bench = new Bench(MAX_BYTES, { failureTtlMs: 100 });
-  readonly asked: { seen: ReturnType<typeof watch>; leaving: AbortController }[] = [];
-  readonly tried: Lease[] = [];
-  readonly pins = new Set<string>();
-  readonly released = new Set<Lease>();
-  residentPins = new Set<string>();
-
-  get leases(): Lease[] {
-    const granted = this.asked.flatMap(({ seen }) => seen.lease ?? []);
-    return [...granted, ...this.tried].filter((lease) => !this.released.has(lease));
-  }
-
-  release(lease: Lease): void {
-    this.released.add(lease);
-    lease.release();
-  }
-
-  async run({ type, name = '', pick = 0 }: Command): Promise<void> {
-    const { bench } = this;
-    const { cache, loads } = bench;
-    const load = loads[pick % loads.length];
-    const { leases } = this;
-    const waiting = this.asked.filter(({ seen }) => seen.state === 'waiting');
-    switch (type) {
-      case 'acquire': {
-        const leaving = new AbortController();
-        this.asked.push({ leaving, seen: watch(cache.acquire(refOf(name), leaving.signal)) });
-        break;
-      }
-      case 'try': {
-        const lease = cache.tryAcquire(refOf(name));
-        if (lease !== undefined) this.tried.push(lease);
-        break;
-      }
-      case 'release':
-        if (leases.length > 0) this.release(leases[pick % leases.length]!);
-        break;
-      case 'succeed':
-        load?.succeed();
-        break;
-      case 'fail':
-        load?.fail(new AppError('adapter_invalid', 'broken'));
-        break;
-      case 'change':
-        load?.fail(new AppError('adapter_changed', 'changed'));
-        break;
-      case 'abort':
-        waiting[pick % waiting.length]?.leaving.abort();
-        break;
-      case 'prefetch':
-        cache.prefetch(refOf(name));
-        break;
-      case 'pin':
-        this.pins.add(name);
-        cache.setPinned(refOf(name), true);
-        break;
-      case 'unpin':
-        this.pins.delete(name);
-        cache.setPinned(refOf(name), false);
-        break;
-      case 'advance':
-        bench.nowMs += 60;
-        break;
-    }
-    await setImmediate();
-    this.check();
-  }
-
-  check(): void {
-    const { cache, loads } = this.bench;
-    const resident = new Map(cache.resident().map((adapter) => [adapter.name, adapter]));
-    const stats = cache.stats();
-    const sum = [...resident.values()].reduce((bytes, adapter) => bytes + adapter.bytes, 0);
-    expect(stats.bytes).toBe(sum);
-    expect(sum).toBeLessThanOrEqual(MAX_BYTES);
-    expect(stats.hits).toBe([...this.asked.map(({ seen }) => seen.lease), ...this.tried].filter((lease) => lease?.hit).length);
-    expect(stats.hits + stats.misses).toBe(this.asked.length + this.tried.length);
-
-    // Leased adapters are there, with as many leases as the world holds.
-    expect(stats.leases).toBe(this.leases.length);
-    for (const name of NAMES) {
-      const held = this.leases.filter((lease) => lease.adapter.name === name).length;
-      expect(resident.get(name)?.leases ?? 0, name).toBe(held);
-    }
-
-    // One load a digest, two in all.
-    const loading = loads.map(({ ref }) => ref.name);
-    expect(new Set(loading).size).toBe(loading.length);
-    expect(loading.length).toBeLessThanOrEqual(2);
-    for (const name of loading) expect(resident.has(name)).toBe(false);
-
-    // A pinned adapter that was there is still there.
-    for (const name of this.residentPins) if (this.pins.has(name)) expect(resident.has(name), name).toBe(true);
-    this.residentPins = new Set([...this.pins].filter((name) => resident.has(name)));
-    for (const adapter of resident.values()) expect(adapter.pinned).toBe(this.pins.has(adapter.name));
-
-    // Nobody waits without a cause: a load to wait for, or others' leases in the way.
-    if (this.asked.some(({ seen }) => seen.state === 'waiting') && loads.length === 0) expect(this.leases.length).toBeGreaterThan(0);
-  }
-
-  /** With pins gone, loads done and leases given back, everybody must get an answer. */
-  async drain(): Promise<void> {
-    for (const name of [...this.pins]) await this.run({ type: 'unpin', name });
-    while (this.bench.loads.length > 0 || this.leases.length > 0) {
-      for (const load of [...this.bench.loads]) load.succeed();
-      await setImmediate();
-      this.check();
-      for (const lease of this.leases) this.release(lease);
-      await setImmediate();
-      this.check();
-    }
-    expect(this.asked.filter(({ seen }) => seen.state === 'waiting')).toEqual([]);
-    expect(this.bench.cache.stats().leases).toBe(0);
-    // Nothing is stuck: whatever fits can still be had.
-    this.bench.nowMs += 1000;
-    for (const name of NAMES.slice(0, -1)) {
-      const lease = await this.bench.lease(name);
-      expect(lease.adapter.name).toBe(name);
-      lease.release();
-    }
-  }
-}
-
-it('keeps its promises whatever is done to it, in whatever order', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(command, { maxLength: 60, size: 'max' }), async (commands) => {
-      const world = new World();
-      for (const each of commands) await world.run(each);
-      await world.drain();
-    }),
-    { numRuns: 200 },
-  );
 });

@@ -99,6 +99,12 @@ describe('BeamSearch', () => {
     expect(beams.step(equal)).toEqual({ parents: [0, 0, 0], tokens: [0, 1, 2] });
   });
 
+  it('keeps what finished first ahead of an equal', () => {
+    const { beams } = search({ ...options, eosIds: [0], n: 2 }, () => new Float32Array(vocab));
+    expect(beams.result().map(({ tokenIds }) => tokenIds)).toEqual([[], [1]]);
+    expect(new Set(beams.result().map(({ score }) => score)).size).toBe(1);
+  });
+
   it('goes on with numBeams beams where every best token ends a sequence', () => {
     const beams = new BeamSearch({ ...options, lengthPenalty: 3 });
     const logits = new Float32Array(vocab).fill(-1);

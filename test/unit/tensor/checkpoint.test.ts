@@ -40,11 +40,11 @@ async function faultsOf(folder: string): Promise<readonly string[]> {
   );
   expect(error).toBeInstanceOf(AppError);
   expect(error).toMatchObject({ code: 'invalid_file', message: expect.stringContaining(folder) });
-  return (error as AppError).faults!;
+  return (error as AppError).faults ?? [];
 }
 
-async function valueOf(checkpoint: Checkpoint, name: string): Promise<number> {
-  return toFloat32(await checkpoint.read(name))[0]!;
+async function numberOf(checkpoint: Checkpoint, name: string): Promise<number | undefined> {
+  return toFloat32(await checkpoint.read(name))[0];
 }
 
 describe('one file', () => {
@@ -52,8 +52,14 @@ describe('one file', () => {
     const folder = await folderOf({ 'model.safetensors': shard({ a: 1, b: 2 }), 'config.json': '{}' });
     const checkpoint = await Checkpoint.open(folder);
     expect(checkpoint.names().sort()).toEqual(['a', 'b']);
-    expect(checkpoint.entry('b')).toMatchObject({ name: 'b', dtype: 'float32', shape: [1], bytes: 4, path: join(folder, 'model.safetensors') });
-    expect(await valueOf(checkpoint, 'b')).toBe(2);
+    expect(checkpoint.entry('b')).toMatchObject({
+      name: 'b',
+      dtype: 'float32',
+      shape: [1],
+      bytes: 4,
+      path: join(folder, 'model.safetensors'),
+    });
+    expect(await numberOf(checkpoint, 'b')).toBe(2);
     expect(checkpoint.has('c')).toBe(false);
     expect(checkpoint.entry('c')).toBeUndefined();
     await expect(checkpoint.read('c')).rejects.toMatchObject({ code: 'invalid_file', message: expect.stringContaining('"c"') });
@@ -63,7 +69,7 @@ describe('one file', () => {
   it('is preferred to an index beside it', async () => {
     const folder = await folderOf({ 'model.safetensors': shard({ a: 1 }), 'model.safetensors.index.json': 'stale' });
     const checkpoint = await Checkpoint.open(folder);
-    expect(await valueOf(checkpoint, 'a')).toBe(1);
+    expect(await numberOf(checkpoint, 'a')).toBe(1);
     await checkpoint.close();
   });
 });
@@ -78,7 +84,7 @@ describe('shards', () => {
     const checkpoint = await Checkpoint.open(folder);
     expect(checkpoint.names().sort()).toEqual(['a', 'b', 'c']);
     expect(checkpoint.entry('c')?.path).toBe(join(folder, two));
-    expect([await valueOf(checkpoint, 'b'), await valueOf(checkpoint, 'c')]).toEqual([2, 3]);
+    expect([await numberOf(checkpoint, 'b'), await numberOf(checkpoint, 'c')]).toEqual([2, 3]);
     await checkpoint.close();
   });
 
@@ -95,25 +101,38 @@ describe('shards', () => {
     ]);
   });
 
-  it.each(['../outside.safetensors', '/etc/passwd', 'inner/model.safetensors', '..\\x.safetensors', '..', '.safetensors', 'model.bin', 'a\0.safetensors', '', 7, null])(
-    'are never looked for at %j',
-    async (path) => {
-      await writeFile(join(root, 'outside.safetensors'), shard({ a: 1 }));
-      const folder = await folderOf({ 'model.safetensors.index.json': index({ a: path }) });
-      await mkdir(join(folder, 'inner'));
-      await writeFile(join(folder, 'inner', 'model.safetensors'), shard({ a: 1 }));
-      expect(await faultsOf(folder)).toEqual([
-        `Expected weight_map's "a" to be a safetensors file in the folder but received ${JSON.stringify(path)}`,
-      ]);
-    },
-  );
+  it.each([
+    '../outside.safetensors',
+    '/etc/passwd',
+    'inner/model.safetensors',
+    '..\\x.safetensors',
+    '..',
+    '.safetensors',
+    'model.bin',
+    'a\0.safetensors',
+    '',
+    7,
+    null,
+  ])('are never looked for at %j', async (path) => {
+    await writeFile(join(root, 'outside.safetensors'), shard({ a: 1 }));
+    const folder = await folderOf({ 'model.safetensors.index.json': index({ a: path }) });
+    await mkdir(join(folder, 'inner'));
+    await writeFile(join(folder, 'inner', 'model.safetensors'), shard({ a: 1 }));
+    expect(await faultsOf(folder)).toEqual([
+      `Expected weight_map's "a" to be a safetensors file in the folder but received ${JSON.stringify(path)}`,
+    ]);
+  });
 
   it.each([
     ['no JSON', '{"weight_map": ', ['Expected JSON but received something else']],
     ['no object', '[]', ['Expected weight_map to be an object but received nothing']],
     ['no weight_map', '{}', ['Expected weight_map to be an object but received nothing']],
     ['a weight_map that is a list', '{"weight_map": ["a"]}', ['Expected weight_map to be an object but received ["a"]']],
-    ['a tensor twice', '{"weight_map": {"a": "x.safetensors", "a": "x.safetensors"}}', ['Expected each key once but received "a" again']],
+    [
+      'a tensor twice',
+      '{"weight_map": {"a": "x.safetensors", "a": "x.safetensors"}}',
+      ['Expected each key once but received "a" again'],
+    ],
   ])('with an index of %s are refused', async (_, text, expected) => {
     const faults = await faultsOf(await folderOf({ 'x.safetensors': shard({ a: 1 }), 'model.safetensors.index.json': text }));
     expect(faults).toEqual(expected.map((fault) => expect.stringContaining(fault)));
@@ -128,7 +147,7 @@ describe('alias', () => {
       for (const name of ['embed', 'head']) {
         expect(checkpoint.has(name)).toBe(true);
         expect(checkpoint.entry(name)?.name).toBe(stored);
-        expect(await valueOf(checkpoint, name)).toBe(5);
+        expect(await numberOf(checkpoint, name)).toBe(5);
       }
       expect(checkpoint.names()).toEqual([stored]);
       await checkpoint.close();
@@ -139,7 +158,7 @@ describe('alias', () => {
     const checkpoint = await Checkpoint.open(await folderOf({ 'model.safetensors': shard({ embed: 5, head: 6 }) }));
     checkpoint.alias('head', 'embed');
     checkpoint.alias('third', 'fourth');
-    expect(await valueOf(checkpoint, 'head')).toBe(6);
+    expect(await numberOf(checkpoint, 'head')).toBe(6);
     expect(checkpoint.has('third')).toBe(false);
     checkpoint.alias('embed', 'third');
     expect(checkpoint.has('third')).toBe(true);

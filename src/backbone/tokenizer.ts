@@ -1,0 +1,106 @@
+/**
+ * Text to token ids and back, from a checkpoint's `tokenizer.json`. A thin layer over Hugging Face's pure JavaScript tokenizers that pins
+ * down what the rest relies on: BOS comes first, decoding never rewrites spaces, and the end-of-sequence ids are the model's own.
+ */
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { Tokenizer as TokenizersJs } from '@huggingface/tokenizers';
+import { z } from 'zod';
+import { AppError } from '../errors.js';
+import { parseWith, readJson, requireJson } from './config.js';
+
+/** The largest in use (256,000 tokens, with merges) are about 35 MB. */
+const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
+
+const tokenId = z.int().nonnegative();
+const ids = z.union([tokenId, z.array(tokenId)]).nullish();
+const ModelConfig = z.looseObject({ bos_token_id: tokenId.nullish(), eos_token_id: ids });
+const AddedToken = z.looseObject({ content: z.string() });
+const TokenizerConfig = z.looseObject({ bos_token: z.union([z.string(), AddedToken]).nullish() });
+
+export class Tokenizer {
+  readonly #raw: TokenizersJs;
+  readonly #special: ReadonlySet<number>;
+  readonly bosId: number;
+  /** Every id that ends a sequence: those of config.json and of generation_config.json. */
+  readonly eosIds: readonly number[];
+  readonly vocabSize: number;
+  /** UTF-16 units of the longest token: no text of n of them is fewer than n / longestToken tokens. */
+  readonly longestToken: number;
+
+  private constructor(raw: TokenizersJs, bosId: number, eosIds: readonly number[]) {
+    this.#raw = raw;
+    this.bosId = bosId;
+    this.eosIds = eosIds;
+    const vocabulary = raw.get_vocab();
+    this.vocabSize = vocabulary.size;
+    let longest = 1;
+    for (const token of vocabulary.keys()) longest = Math.max(longest, token.length);
+    this.longestToken = longest;
+    this.#special = new Set([...raw.get_added_tokens_decoder()].filter(([, { special }]) => special).map(([id]) => id));
+  }
+
+  /** Reads `tokenizer.json` and the token ids of the config files beside it. Throws `invalid_file`. */
+  static async open(folder: string): Promise<Tokenizer> {
+    const [tokenizer, tokenizerConfig, config, generation] = await Promise.all([
+      readTokenizer(folder),
+      readJson(folder, 'tokenizer_config.json'),
+      requireJson(folder, 'config.json'),
+      readJson(folder, 'generation_config.json'),
+    ]);
+    const model = parseWith(ModelConfig, config, path.join(folder, 'config.json'));
+    const sampling = parseWith(ModelConfig, generation ?? {}, path.join(folder, 'generation_config.json'));
+    const { bos_token: bosToken } = parseWith(TokenizerConfig, tokenizerConfig ?? {}, path.join(folder, 'tokenizer_config.json'));
+
+    const raw = build(folder, tokenizer, tokenizerConfig ?? {});
+    const bosName = typeof bosToken === 'string' ? bosToken : bosToken?.content;
+    const bosId = raw.encode('').ids[0] ?? (bosName === undefined ? undefined : raw.token_to_id(bosName)) ?? model.bos_token_id;
+    if (bosId == null) throw new AppError('invalid_file', `${folder}: Expected a beginning-of-sequence token in tokenizer.json or config.json but there is none`);
+    const eosIds = new Set([model.eos_token_id ?? [], sampling.eos_token_id ?? []].flat());
+    return new Tokenizer(raw, bosId, [...eosIds]);
+  }
+
+  /** Token ids of a text, BOS first whatever the post-processor adds; `''` gives BOS alone. */
+  encode(text: string): number[] {
+    const { ids } = this.#raw.encode(text);
+    return ids[0] === this.bosId ? ids : [this.bosId, ...ids];
+  }
+
+  /** The text of ids without special tokens, exactly as the decoder of tokenizer.json gives it. */
+  decode(ids: readonly number[]): string {
+    const plain = ids.filter((id) => !this.#special.has(id));
+    return plain.length === 0 ? '' : this.#raw.decode(plain, { clean_up_tokenization_spaces: false });
+  }
+
+  /** Whether `decode` leaves this id out. */
+  isSpecial(id: number): boolean {
+    return this.#special.has(id);
+  }
+}
+
+async function readTokenizer(folder: string): Promise<object> {
+  const file = path.join(folder, 'tokenizer.json');
+  const info = await stat(file).catch(() => undefined);
+  if (!info?.isFile()) throw new AppError('invalid_file', `${folder}: Expected a file tokenizer.json but there is none`);
+  if (info.size > MAX_TOKENIZER_BYTES) throw new AppError('invalid_file', `${file}: Expected at most ${MAX_TOKENIZER_BYTES} bytes but received ${info.size}`);
+  const value = await parseFile(file);
+  if (typeof value !== 'object' || value === null) throw new AppError('invalid_file', `${file}: Expected an object but received ${typeof value}`);
+  return value;
+}
+
+async function parseFile(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    throw new AppError('invalid_file', `${file}: Expected JSON but received text that does not parse (${(error as Error).message})`);
+  }
+}
+
+function build(folder: string, tokenizer: object, config: object): TokenizersJs {
+  try {
+    return new TokenizersJs(tokenizer, config);
+  } catch (error) {
+    const file = path.join(folder, 'tokenizer.json');
+    throw new AppError('invalid_file', `${file}: Expected a tokenizer that can be built but received: ${(error as Error).message}`, { cause: error });
+  }
+}

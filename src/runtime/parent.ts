@@ -1,0 +1,61 @@
+/**
+ * The child's side of a supervised process: typed messages to and from the process that started it, and an end when that process ends.
+ *
+ * The parent alone decides when a child stops. Ctrl-C and a service manager's SIGTERM reach the whole process group, while the parent
+ * still wants to finish the requests inside the child: both signals are ignored here, and a closed channel is the one sign to stop.
+ */
+import { AppError, type ErrorData } from '../errors.js';
+
+/** A child's last message when it cannot work at all and starting it again would not help: a bad model folder, say. */
+export interface FatalEvent {
+  readonly type: 'fatal';
+  readonly error: ErrorData;
+}
+
+export interface ServeOptions {
+  /** Runs when the parent has closed the channel or died; the process ends when it is done. */
+  readonly onClose?: () => void | Promise<void>;
+}
+
+export interface Parent<Event extends { readonly type: string }> {
+  /** Queues a message; false where the parent is gone. `{type: 'ready'}` says that commands are served from now on. */
+  send(event: Event): boolean;
+  /** Reports an error that makes this process useless, and ends it with exit code 1. */
+  fatal(thrown: unknown): void;
+}
+
+/**
+ * Serves the process that forked this one: `handler` gets every command, in order. What it throws, or rejects with, is a defect: it ends
+ * the process, and the parent starts it again. Throws TypeError where the process was not forked.
+ */
+export function serveParent<Command, Event extends { readonly type: string }>(
+  handler: (command: Command) => void | Promise<void>,
+  options: ServeOptions = {},
+): Parent<Event> {
+  if (process.send === undefined) throw new TypeError('serveParent() needs a process that was started with an IPC channel');
+
+  // SIGKILL, not process.exit: exit joins the thread pool, and a native call that hangs there would keep an orphan alive for ever.
+  const end = () => process.kill(process.pid, 'SIGKILL');
+  const close = () => void Promise.resolve(options.onClose?.()).finally(end);
+
+  const post = (message: object, sent: () => void) => {
+    if (!process.connected) return false;
+    // A failure to write means that the parent is gone; 'disconnect' follows and ends this process.
+    process.send?.(message, undefined, {}, sent);
+    return true;
+  };
+
+  process.on('SIGINT', () => undefined);
+  process.on('SIGTERM', () => undefined);
+  process.on('message', (message) => void handler(message as Command));
+  process.once('disconnect', close);
+  if (!process.connected) close(); // The parent died while this process was still loading its modules.
+
+  return {
+    send: (event) => post(event, () => undefined),
+    fatal(thrown) {
+      const message: FatalEvent = { type: 'fatal', error: AppError.from(thrown).toData() };
+      if (!post(message, () => process.exit(1))) end();
+    },
+  };
+}

@@ -1,0 +1,55 @@
+/**
+ * The engine process: loads a backbone, says `ready`, and serves until its parent goes. Started by client.ts, which passes `EngineOptions` as JSON.
+ * A fault of the backbone is told as `fatal` before `ready`: starting again would not mend it.
+ */
+import { AdapterCache } from '../adapter/cache.js';
+import { AdapterLoader } from '../adapter/loader.js';
+import { describeBackbone } from '../backbone/backbone.js';
+import { readBackbone } from '../backbone/manifest.js';
+import { Tokenizer } from '../backbone/tokenizer.js';
+import { Engine } from '../engine/engine.js';
+import { serveParent } from '../runtime/parent.js';
+import type { EngineOptions } from './client.js';
+import type { Job } from './job.js';
+import { ServingLoop } from './loop.js';
+import type { EngineCommand, EngineEvent } from './protocol.js';
+
+async function main(): Promise<void> {
+  let loop: ServingLoop | undefined;
+  const early: EngineCommand[] = [];
+  const parent = serveParent<EngineCommand, EngineEvent>((command) => {
+    if (loop) loop.handle(command);
+    else early.push(command);
+  });
+  try {
+    const startMs = performance.now();
+    const options = JSON.parse(process.argv[2] ?? '{}') as EngineOptions;
+    const backbone = await describeBackbone(await readBackbone(options.backbone));
+    const engine = await Engine.open<Job>(backbone, options);
+    const { eosIds } = await Tokenizer.open(backbone.languageFolder);
+    const loader = new AdapterLoader(backbone.target);
+    const cache = new AdapterCache({ maxBytes: options.adapterCacheBytes, load: (ref) => loader.load(ref) });
+    const vocabulary = { size: backbone.language.vocabSize, eosIds };
+    loop = new ServingLoop(engine, cache, { vocabulary, prefillTokens: options.prefillTokens, adapterCacheBytes: options.adapterCacheBytes }, (event) => parent.send(event));
+    parent.send({
+      type: 'ready',
+      info: {
+        backbone: backbone.name,
+        contextLength: engine.contextLength,
+        imageTokens: backbone.vision?.imageTokens ?? 0,
+        maxBatch: options.maxBatch,
+        vocabSize: vocabulary.size,
+        threads: options.threads,
+        loadMs: performance.now() - startMs,
+      },
+    });
+    for (const command of early) loop.handle(command);
+  } catch (error) {
+    parent.fatal(error);
+    return;
+  }
+  // A fault of the loop itself is a bug: let the process die, be restarted, and its requests be told to retry.
+  await loop.run();
+}
+
+await main();
