@@ -16,7 +16,7 @@ const IMPORTS = {
   backbone: ['onnx/', 'tensor/'],
   adapter: ['backbone/', 'tensor/'],
   engine: ['runtime/', 'adapter/', 'backbone/', 'onnx/', 'tensor/'],
-  serving: ['engine/', 'adapter/', 'backbone/manifest', 'backbone/tokenizer', 'runtime/'],
+  serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'runtime/'],
   http: [
     'serving/client',
     'serving/protocol',

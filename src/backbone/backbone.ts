@@ -57,7 +57,10 @@ async function describeVision(folder: string): Promise<VisionPart> {
 }
 
 /** Opens a checkpoint folder for a graph to refer to; the caller closes the checkpoint once the graph is built. */
-export async function openWeights(folder: string, language?: LanguageModel): Promise<{ checkpoint: Checkpoint; weights: Weights }> {
+export async function openWeights(
+  folder: string,
+  language?: LanguageModel,
+): Promise<{ checkpoint: Checkpoint; weights: Weights }> {
   const checkpoint = await Checkpoint.open(folder);
   if (language?.tiedNames) checkpoint.alias(...language.tiedNames);
   return { checkpoint, weights: new Weights(folder, checkpoint) };

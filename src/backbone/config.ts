@@ -11,11 +11,15 @@ export async function readJson(folder: string, name: string): Promise<unknown> {
   const file = path.join(folder, name);
   const info = await stat(file).catch(() => undefined);
   if (!info?.isFile()) return undefined;
-  if (info.size > MAX_JSON_BYTES) throw new AppError('invalid_file', `${file}: Expected at most ${MAX_JSON_BYTES} bytes of JSON but received ${info.size}`);
+  if (info.size > MAX_JSON_BYTES)
+    throw new AppError('invalid_file', `${file}: Expected at most ${MAX_JSON_BYTES} bytes of JSON but received ${info.size}`);
   try {
     return JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
-    throw new AppError('invalid_file', `${file}: Expected JSON but received text that does not parse (${(error as Error).message})`);
+    throw new AppError(
+      'invalid_file',
+      `${file}: Expected JSON but received text that does not parse (${(error as Error).message})`,
+    );
   }
 }
 

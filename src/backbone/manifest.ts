@@ -19,7 +19,8 @@ export interface BackboneManifest {
   readonly visionFolder: string | null;
 }
 
-const text = (what: string) => z.string({ error: (issue) => `Expected ${what} but received ${JSON.stringify(issue.input) ?? 'nothing'}` });
+const text = (what: string) =>
+  z.string({ error: (issue) => `Expected ${what} but received ${JSON.stringify(issue.input) ?? 'nothing'}` });
 
 const Manifest = z.strictObject({
   format: z.literal('graft-backbone/1', {
@@ -45,7 +46,10 @@ export async function readBackbone(location: string): Promise<BackboneManifest> 
 
   const config = await readJson(absolute, 'config.json');
   if (config !== undefined) return { name: path.basename(absolute), languageFolder: absolute, visionFolder: null };
-  throw new AppError('invalid_file', `${absolute}: Expected a ${FILE}, or a language checkpoint's config.json, but there is neither`);
+  throw new AppError(
+    'invalid_file',
+    `${absolute}: Expected a ${FILE}, or a language checkpoint's config.json, but there is neither`,
+  );
 }
 
 async function readManifest(folder: string, file: string): Promise<BackboneManifest> {

@@ -55,7 +55,11 @@ export class Tokenizer {
     const raw = build(folder, tokenizer, tokenizerConfig ?? {});
     const bosName = typeof bosToken === 'string' ? bosToken : bosToken?.content;
     const bosId = raw.encode('').ids[0] ?? (bosName === undefined ? undefined : raw.token_to_id(bosName)) ?? model.bos_token_id;
-    if (bosId == null) throw new AppError('invalid_file', `${folder}: Expected a beginning-of-sequence token in tokenizer.json or config.json but there is none`);
+    if (bosId == null)
+      throw new AppError(
+        'invalid_file',
+        `${folder}: Expected a beginning-of-sequence token in tokenizer.json or config.json but there is none`,
+      );
     const eosIds = new Set([model.eos_token_id ?? [], sampling.eos_token_id ?? []].flat());
     return new Tokenizer(raw, bosId, [...eosIds]);
   }
@@ -82,9 +86,11 @@ async function readTokenizer(folder: string): Promise<object> {
   const file = path.join(folder, 'tokenizer.json');
   const info = await stat(file).catch(() => undefined);
   if (!info?.isFile()) throw new AppError('invalid_file', `${folder}: Expected a file tokenizer.json but there is none`);
-  if (info.size > MAX_TOKENIZER_BYTES) throw new AppError('invalid_file', `${file}: Expected at most ${MAX_TOKENIZER_BYTES} bytes but received ${info.size}`);
+  if (info.size > MAX_TOKENIZER_BYTES)
+    throw new AppError('invalid_file', `${file}: Expected at most ${MAX_TOKENIZER_BYTES} bytes but received ${info.size}`);
   const value = await parseFile(file);
-  if (typeof value !== 'object' || value === null) throw new AppError('invalid_file', `${file}: Expected an object but received ${typeof value}`);
+  if (typeof value !== 'object' || value === null)
+    throw new AppError('invalid_file', `${file}: Expected an object but received ${typeof value}`);
   return value;
 }
 
@@ -92,7 +98,10 @@ async function parseFile(file: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
-    throw new AppError('invalid_file', `${file}: Expected JSON but received text that does not parse (${(error as Error).message})`);
+    throw new AppError(
+      'invalid_file',
+      `${file}: Expected JSON but received text that does not parse (${(error as Error).message})`,
+    );
   }
 }
 
@@ -101,6 +110,10 @@ function build(folder: string, tokenizer: object, config: object): TokenizersJs 
     return new TokenizersJs(tokenizer, config);
   } catch (error) {
     const file = path.join(folder, 'tokenizer.json');
-    throw new AppError('invalid_file', `${file}: Expected a tokenizer that can be built but received: ${(error as Error).message}`, { cause: error });
+    throw new AppError(
+      'invalid_file',
+      `${file}: Expected a tokenizer that can be built but received: ${(error as Error).message}`,
+      { cause: error },
+    );
   }
 }

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { AppError } from '../errors.js';
 import type { Graph, Value } from '../onnx/graph.js';
 import { cast } from '../onnx/ops.js';
-import { type Checkpoint } from '../tensor/checkpoint.js';
+import type { Checkpoint } from '../tensor/checkpoint.js';
 import { toFloat32 } from '../tensor/convert.js';
 import { elements } from '../tensor/tensor.js';
 

@@ -71,7 +71,12 @@ export class Bank {
    * The bank's inputs for a program of this variant. `contextOf` says the context of a token of a row; `gateKey` names that assignment,
    * so that gates which have not changed since the last run are not written again.
    */
-  feeds(variant: Variant, tokens: number, gateKey: string, contextOf: (row: number, token: number) => string): Readonly<Record<string, Tensor>> {
+  feeds(
+    variant: Variant,
+    tokens: number,
+    gateKey: string,
+    contextOf: (row: number, token: number) => string,
+  ): Readonly<Record<string, Tensor>> {
     if (variant === 'plain') return {};
     const arrangement = this.#arrangement as Arrangement;
     const key = `${arrangement.key}|${tokens}|${gateKey}`;
@@ -86,7 +91,9 @@ export class Bank {
     const { groups, rank, scales } = arrangement;
     // Other column counts move every element: start over.
     const fresh = rank !== this.#filled.rank || scales !== this.#filled.scales;
-    const stale = groups.map((group, index) => (fresh || this.#filled.keys[index] !== group.key ? index : -1)).filter((index) => index >= 0);
+    const stale = groups
+      .map((group, index) => (fresh || this.#filled.keys[index] !== group.key ? index : -1))
+      .filter((index) => index >= 0);
     const keys = fresh ? [] : this.#filled.keys;
     groups.forEach((group, index) => {
       keys[index] = group.key;
@@ -94,7 +101,12 @@ export class Bank {
     this.#filled = { rank, scales, keys };
 
     const feeds: Record<string, Tensor> = {};
-    const place = (name: string, height: number, width: number, write: (target: Float32Array, placement: Placement) => void): void => {
+    const place = (
+      name: string,
+      height: number,
+      width: number,
+      write: (target: Float32Array, placement: Placement) => void,
+    ): void => {
       const size = height * width;
       const { buffer, grown } = this.#buffer(name, groups.length * size);
       for (const index of grown ? groups.keys() : stale) {
@@ -107,7 +119,9 @@ export class Bank {
 
     for (const site of this.#shape.sites) {
       const width = site.length * rank;
-      place(names.a(site), (site[0] as LinearModule).inFeatures, width, (target, placement) => writeA(target, width, rank, site, placement));
+      place(names.a(site), (site[0] as LinearModule).inFeatures, width, (target, placement) =>
+        writeA(target, width, rank, site, placement),
+      );
       for (const module of site) {
         place(names.b(module), rank, module.outFeatures, (target, { group, column }) => {
           const b = group.columns.get(module.name)?.b;
@@ -125,7 +139,11 @@ export class Bank {
     this.#feeds = feeds;
   }
 
-  #gates({ rows, rank, scales }: Arrangement, tokens: number, contextOf: (row: number, token: number) => string): Record<string, Tensor> {
+  #gates(
+    { rows, rank, scales }: Arrangement,
+    tokens: number,
+    contextOf: (row: number, token: number) => string,
+  ): Record<string, Tensor> {
     const gate = new Float32Array(rows.length * tokens * rank);
     const offset = new Float32Array(gate.length);
     const scaleGate = new Float32Array(rows.length * tokens * scales);
@@ -165,7 +183,12 @@ function arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly str
   for (const adapter of rows) {
     if (!adapter || distinct.has(adapter.digest)) continue;
     const groups = adapter.groups.filter(({ context }) => context === 'all' || contexts.includes(context));
-    distinct.set(adapter.digest, { adapter, groups, rank: sum(groups.map(({ rank }) => rank)), scales: groups.filter(({ scales }) => scales.size > 0).length });
+    distinct.set(adapter.digest, {
+      adapter,
+      groups,
+      rank: sum(groups.map(({ rank }) => rank)),
+      scales: groups.filter(({ scales }) => scales.size > 0).length,
+    });
   }
   const all = [...distinct.values()];
   const place = (groups: readonly AdapterGroup[], firstColumn: number, firstScale: number): Placement[] => {
@@ -189,8 +212,15 @@ function arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly str
     }
     const key = `${contexts.join()}:${all.map(({ adapter }) => adapter.digest).join()}`;
     const perRow = rows.map((adapter) => (adapter ? (placed.get(adapter.digest) ?? []) : []));
-    const membership = rows.map((adapter) => (adapter ? all.findIndex((entry) => entry.adapter.digest === adapter.digest) : -1)).join();
-    return { key: `shared:${key}:${membership}`, groups: [{ key, placements: [...placed.values()].flat() }], rows: perRow, ...sizes(rank, scales) };
+    const membership = rows
+      .map((adapter) => (adapter ? all.findIndex((entry) => entry.adapter.digest === adapter.digest) : -1))
+      .join();
+    return {
+      key: `shared:${key}:${membership}`,
+      groups: [{ key, placements: [...placed.values()].flat() }],
+      rows: perRow,
+      ...sizes(rank, scales),
+    };
   }
 
   const perRow = rows.map((adapter) => {

@@ -77,7 +77,14 @@ export class Batch<M extends Member> {
 
   /** One token for every running sequence, and the first one for each of `joining`. A failure costs only the members that it concerns. */
   async step(joining: readonly M[]): Promise<Outcome<M>> {
-    const outcome: Outcome<M> = { emitted: [], started: [], finished: [], failed: [], decodedRows: this.#rows.length, prefilledTokens: 0 };
+    const outcome: Outcome<M> = {
+      emitted: [],
+      started: [],
+      finished: [],
+      failed: [],
+      decodedRows: this.#rows.length,
+      prefilledTokens: 0,
+    };
     this.#stepping = true;
     try {
       if (this.#rows.length > 0) await this.#decode(outcome);
@@ -91,7 +98,9 @@ export class Batch<M extends Member> {
   async #decode(outcome: Outcome<M>): Promise<void> {
     const members = [...this.#members.keys()];
     try {
-      const logits = await this.#decoder.decode(this.#rows.map(({ member, tokenId, length }) => ({ adapter: member.adapter, tokenId, length })));
+      const logits = await this.#decoder.decode(
+        this.#rows.map(({ member, tokenId, length }) => ({ adapter: member.adapter, tokenId, length })),
+      );
       for (const row of this.#rows) row.length++;
       this.#draw(members, logits, outcome);
     } catch (error) {
@@ -110,7 +119,7 @@ export class Batch<M extends Member> {
         outcome.prefilledTokens += length;
         outcome.started.push(member);
       });
-      this.#draw(joining, [...Array<Float32Array>(first).fill(EMPTY), ...logits], outcome);
+      this.#draw(joining, [...this.#rows.slice(0, first).map(() => EMPTY), ...logits], outcome);
     } catch (error) {
       this.#fail(joining, error, outcome);
     }

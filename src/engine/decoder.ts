@@ -65,6 +65,9 @@ export class Decoder {
   readonly #prefillBank: Bank;
   readonly #decodeBank: Bank;
   readonly #weightBytes: number;
+  /** Reused by every run: making a fresh output costs the binding as much as ten nodes. */
+  readonly #logits: Float32Array; // [rows, vocabSize]
+  readonly #logitTensors = new Map<number, Tensor>();
 
   private constructor(backbone: BackboneDescription, options: DecoderOptions, bank: BankShape, weightBytes: number) {
     const { layerCount: layers, kvHeads, headDim } = backbone.language;
@@ -73,6 +76,7 @@ export class Decoder {
     this.#prefillBank = new Bank(bank);
     this.#decodeBank = new Bank(bank);
     this.#weightBytes = weightBytes;
+    this.#logits = new Float32Array(options.rows * backbone.language.vocabSize);
     this.kv = new KvCache({ layers, kvHeads, headDim, capacity: options.capacity, rows: options.rows });
   }
 
@@ -80,7 +84,10 @@ export class Decoder {
   static async open(backbone: BackboneDescription, options: DecoderOptions): Promise<Decoder> {
     const { headDim } = backbone.language;
     if (headDim % HEAD_DIM_STEP !== 0) {
-      throw new AppError('unsupported_model', `${backbone.languageFolder}: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`);
+      throw new AppError(
+        'unsupported_model',
+        `${backbone.languageFolder}: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`,
+      );
     }
     const { session, bank, weightBytes } = await openSession(backbone, 'rank', options);
     const decoder = new Decoder(backbone, options, bank, weightBytes);
@@ -88,19 +95,27 @@ export class Decoder {
     return decoder;
   }
 
-  /** Fills rows firstRow ... with their prompts; logits of each row's last token. */
+  /** Fills rows firstRow ... with their prompts; logits of each row's last token, valid until the next run. */
   async prefill(firstRow: number, rows: readonly PrefillRow[]): Promise<Float32Array[]> {
     const lengths = rows.map((row) => this.#lengthOf(row));
-    const logits = await this.#prefill(firstRow, rows, lengths.map((length, row) => [row, length - 1]));
+    const logits = await this.#prefill(
+      firstRow,
+      rows,
+      lengths.map((length, row) => [row, length - 1]),
+    );
     return this.#split(logits, rows.length);
   }
 
   /** Logits [rows × tokens, vocabSize] of every position of equally long prompts: for scoring and tests. */
   score(rows: readonly PrefillRow[]): Promise<Float32Array> {
-    return this.#prefill(0, rows, rows.flatMap((prompt, row) => Array.from({ length: this.#lengthOf(prompt) }, (_, token) => [row, token] as const)));
+    return this.#prefill(
+      0,
+      rows,
+      rows.flatMap((prompt, row) => Array.from({ length: this.#lengthOf(prompt) }, (_, token) => [row, token] as const)),
+    );
   }
 
-  /** One step of the first rows; logits of each. */
+  /** One step of the first rows; logits of each, valid until the next run. */
   async decode(rows: readonly DecodeRow[]): Promise<Float32Array[]> {
     const logits = await this.#run(this.#decodeBank, {
       firstRow: 0,
@@ -168,13 +183,27 @@ export class Decoder {
       [names.imageEmbeddings]: float32(run.imageEmbeddings, [run.imageEmbeddings.length / hiddenSize, hiddenSize]),
       [names.imagePositions]: int64(run.imagePositions, [run.imagePositions.length / 2, 2]),
       [names.logitPositions]: int64(run.logitPositions, [run.logitPositions.length / 2, 2]),
-      [names.lengths]: int32(Int32Array.from(run.lengths, (length) => length - 1), [rows]),
+      [names.lengths]: int32(
+        Int32Array.from(run.lengths, (length) => length - 1),
+        [rows],
+      ),
       [names.total]: int32(Int32Array.of(Math.max(...run.lengths)), [1]),
       ...kv.past,
       ...bank.feeds(variant, run.tokens, run.gateKey, run.contextOf),
     };
-    const results = await session.run(feeds, { [names.logits]: null, ...kv.present });
+    const results = await session.run(feeds, { [names.logits]: this.#logitTensor(run.logitPositions.length / 2), ...kv.present });
     return (results[names.logits] as Tensor).data as Float32Array;
+  }
+
+  /** Where the logits of so many rows go; null (a fresh tensor) for more than the batch can have. */
+  #logitTensor(rows: number): Tensor | null {
+    if (rows > this.#options.rows) return null;
+    const known = this.#logitTensors.get(rows);
+    if (known) return known;
+    const { vocabSize } = this.#backbone.language;
+    const tensor = float32(this.#logits.subarray(0, rows * vocabSize), [rows, vocabSize]);
+    this.#logitTensors.set(rows, tensor);
+    return tensor;
   }
 
   #session(variant: Variant): Promise<Session> {

@@ -27,7 +27,12 @@ export class Engine<M extends Member = Member> {
   readonly vision: VisionEncoder | null;
   readonly #projection: Projection | null;
 
-  private constructor(backbone: BackboneDescription, decoder: Decoder, vision: VisionEncoder | null, projection: Projection | null) {
+  private constructor(
+    backbone: BackboneDescription,
+    decoder: Decoder,
+    vision: VisionEncoder | null,
+    projection: Projection | null,
+  ) {
     this.backbone = backbone;
     this.contextLength = decoder.kv.shape.capacity;
     this.decoder = decoder;
@@ -39,7 +44,10 @@ export class Engine<M extends Member = Member> {
   static async open<M extends Member>(backbone: BackboneDescription, options: EngineOptions): Promise<Engine<M>> {
     const { language, vision } = backbone;
     if (options.contextLength !== null && options.contextLength > language.maxPositions) {
-      throw new AppError('invalid_config', `Expected a context length of at most ${language.maxPositions}, which ${language.family} at ${backbone.languageFolder} was made for, but received ${options.contextLength}`);
+      throw new AppError(
+        'invalid_config',
+        `Expected a context length of at most ${language.maxPositions}, which ${language.family} at ${backbone.languageFolder} was made for, but received ${options.contextLength}`,
+      );
     }
     const capacity = options.contextLength ?? Math.min(language.maxPositions, DEFAULT_CONTEXT);
     const decoder = await Decoder.open(backbone, { threads: options.threads, rows: options.maxBatch, capacity });
@@ -52,7 +60,11 @@ export class Engine<M extends Member = Member> {
   /** Image features as an adapter's token embeddings, [imageTokens, hiddenSize]. */
   async embedImage(adapter: LoadedAdapter, features: Float32Array): Promise<Float32Array> {
     if (!adapter.projector || !this.#projection) {
-      throw new AppError('invalid_request', `Expected an adapter with a projector for a request with an image but ${adapter.name} has none: it takes text only`, { param: 'adapter' });
+      throw new AppError(
+        'invalid_request',
+        `Expected an adapter with a projector for a request with an image but ${adapter.name} has none: it takes text only`,
+        { param: 'adapter' },
+      );
     }
     return this.#projection.project(adapter.projector, features);
   }

@@ -81,7 +81,11 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   g.output(names.logits, logits);
   attend.declareOutputs();
   weights.check();
-  return { model: g.toModel(), bank: { sites, scalable: language.modules.filter((module) => module.scalable) }, weightBytes: weights.bytes };
+  return {
+    model: g.toModel(),
+    bank: { sites, scalable: language.modules.filter((module) => module.scalable) },
+    weightBytes: weights.bytes,
+  };
 }
 
 /** Attention over rows of a cache; the present is the past's own memory (see runtime/session.ts on fetches). */
@@ -89,13 +93,15 @@ function cachedAttention(g: Graph, language: LanguageModel, capacity: number) {
   const { heads, kvHeads, headDim, rotary } = language;
   const lengths = g.input(names.lengths, 'int32', ['rows']);
   const total = g.input(names.total, 'int32', [1]);
-  const angles = Array.from({ length: capacity }, (_, position) => rotary.inverseFrequencies.map((frequency) => position * frequency)).flat();
+  const angles = Array.from({ length: capacity }, (_, position) =>
+    rotary.inverseFrequencies.map((frequency) => position * frequency),
+  ).flat();
   const table = [capacity, headDim / 2];
   const cos = float32(g, 'rotary.cos', table, angles.map(Math.cos));
   const sin = float32(g, 'rotary.sin', table, angles.map(Math.sin));
   const present: [string, Value][] = [];
   return {
-    apply(layer: number, q: Value, k: Value, v: Value): Value {
+    apply: (layer: number, q: Value, k: Value, v: Value): Value => {
       const shape = ['rows', kvHeads, capacity, headDim];
       const pastK = g.input(names.past(layer, 'k'), 'float32', shape);
       const pastV = g.input(names.past(layer, 'v'), 'float32', shape);
@@ -103,7 +109,7 @@ function cachedAttention(g: Graph, language: LanguageModel, capacity: number) {
       present.push([names.present(layer, 'k'), next.k], [names.present(layer, 'v'), next.v]);
       return next.y;
     },
-    declareOutputs(): void {
+    declareOutputs: (): void => {
       for (const [name, value] of present) g.output(name, value);
     },
   };
@@ -135,7 +141,7 @@ class BankInputs {
     const width = rankOf(parts);
     const a = g.input(names.a(site), 'float32', ['rows?', (site[0] as LinearModule).inFeatures, width]);
     const h = add(g, mul(g, matmul(g, x, a), gate), offset);
-    const columns = split(g, h, Array(parts).fill('rank'));
+    const columns = split(g, h, Array<string>(parts).fill('rank'));
     return site.map((module, index) => {
       const b = g.input(names.b(module), 'float32', ['rows?', 'rank', module.outFeatures]);
       const y = add(g, outputs[index] as Value, matmul(g, columns[index] as Value, b));
@@ -147,7 +153,10 @@ class BankInputs {
     const known = this.#gates.get(parts);
     if (known) return known;
     const shape = ['rows', 'tokens', rankOf(parts)];
-    const gates = { gate: this.#g.input(names.gate(parts), 'float32', shape), offset: this.#g.input(names.offset(parts), 'float32', shape) };
+    const gates = {
+      gate: this.#g.input(names.gate(parts), 'float32', shape),
+      offset: this.#g.input(names.offset(parts), 'float32', shape),
+    };
     this.#gates.set(parts, gates);
     return gates;
   }

@@ -116,9 +116,23 @@ class Beams implements Strategy {
   #started = false;
   #steps = 0;
 
-  constructor({ maxTokens, numBeams, lengthPenalty, earlyStopping, repetitionPenalty, n }: Sampling, { size, eosIds }: Vocabulary, promptIds: readonly number[]) {
+  constructor(
+    { maxTokens, numBeams, lengthPenalty, earlyStopping, repetitionPenalty, n }: Sampling,
+    { size, eosIds }: Vocabulary,
+    promptIds: readonly number[],
+  ) {
     this.width = numBeams;
-    this.#search = new BeamSearch({ numBeams, lengthPenalty, earlyStopping, eosIds, maxTokens, vocabSize: size, repetitionPenalty, promptIds, n });
+    this.#search = new BeamSearch({
+      numBeams,
+      lengthPenalty,
+      earlyStopping,
+      eosIds,
+      maxTokens,
+      vocabSize: size,
+      repetitionPenalty,
+      promptIds,
+      n,
+    });
   }
 
   advance(logits: readonly Float32Array[]): Draw {

@@ -33,12 +33,25 @@ export class VisionEncoder {
   static async open(part: VisionPart, threads: number, cacheBytes: number): Promise<VisionEncoder> {
     const { checkpoint, weights } = await openWeights(part.folder);
     try {
-      const { recipe, normalisation: { rescale, mean, std } } = part;
+      const {
+        recipe,
+        normalisation: { rescale, mean, std },
+      } = part;
       const g = new Graph();
       const pixels = g.input('pixels', 'uint8', [1, recipe.height, recipe.width, 3]);
       // (x · rescale − mean) / std as one product and one sum a channel.
-      const scale = constant(g, 'pixels.scale', [3], std.map((deviation) => rescale / deviation));
-      const shift = constant(g, 'pixels.shift', [3], std.map((deviation, channel) => -(mean[channel] as number) / deviation));
+      const scale = constant(
+        g,
+        'pixels.scale',
+        [3],
+        std.map((deviation) => rescale / deviation),
+      );
+      const shift = constant(
+        g,
+        'pixels.shift',
+        [3],
+        std.map((deviation, channel) => -(mean[channel] as number) / deviation),
+      );
       const normalised = add(g, mul(g, cast(g, pixels, 'float32'), scale), shift);
       g.output('features', await part.model.build(g, weights, transpose(g, normalised, [0, 3, 1, 2])));
       weights.check();
@@ -59,7 +72,10 @@ export class VisionEncoder {
   async encode(pixels: ImagePixels): Promise<Float32Array> {
     const { height, width } = this.#part.recipe;
     if (pixels.height !== height || pixels.width !== width || pixels.data.length !== height * width * 3) {
-      throw new AppError('internal', `Expected pixels of ${width}×${height} but received ${pixels.width}×${pixels.height} in ${pixels.data.length} bytes`);
+      throw new AppError(
+        'internal',
+        `Expected pixels of ${width}×${height} but received ${pixels.width}×${pixels.height} in ${pixels.data.length} bytes`,
+      );
     }
     this.misses++;
     const result = await this.#session.run({ pixels: uint8(pixels.data, [1, height, width, 3]) }, { features: null });

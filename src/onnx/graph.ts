@@ -10,8 +10,8 @@ import { DTYPE_BYTES, type DType } from '../tensor/dtype.js';
 import { elements } from '../tensor/tensor.js';
 import {
   type AttributeProto,
-  AttributeProto_AttributeType as AttributeType,
   AttributeProtoSchema,
+  AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
   NodeProtoSchema,
   StringStringEntryProtoSchema,
@@ -27,8 +27,19 @@ const IR_VERSION = 10n;
 
 /** ONNX's TensorProto.DataType. */
 const ONNX_DTYPE: Readonly<Record<DType, number>> = {
-  float32: 1, uint8: 2, int8: 3, uint16: 4, int16: 5, int32: 6, int64: 7, bool: 9,
-  float16: 10, float64: 11, uint32: 12, uint64: 13, bfloat16: 16,
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int16: 5,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  uint32: 12,
+  uint64: 13,
+  bfloat16: 16,
 };
 
 export interface Value {
@@ -69,6 +80,8 @@ export class Graph {
   readonly outputs: Value[] = [];
   readonly initializers = new Map<string, Initializer>();
   readonly #names = new Set<string>();
+  /** Names of computed values that are results, by the name they were computed under. */
+  readonly #renamed = new Map<string, string>();
   #counter = 0;
 
   /** Declares a value that every run must be given. */
@@ -78,10 +91,12 @@ export class Graph {
     return value;
   }
 
-  /** Names a value as a result. The value may keep its own name inside; a result has the name that callers ask for. */
+  /** Names a value as a result. A computed value is renamed, not copied: a cache that attention appends in place stays in place. */
   output(name: string, value: Value): Value {
     const named = this.#declare(name, value.dtype, value.shape);
-    this.nodes.push({ op: 'Identity', domain: '', inputs: [value], outputs: [named], attributes: {} });
+    const computed = this.nodes.some((node) => node.outputs.includes(value));
+    if (computed && !this.#renamed.has(value.name)) this.#renamed.set(value.name, name);
+    else this.nodes.push({ op: 'Identity', domain: '', inputs: [value], outputs: [named], attributes: {} });
     this.outputs.push(named);
     return named;
   }
@@ -90,7 +105,9 @@ export class Graph {
   constant(label: string | null, dtype: DType, shape: readonly number[], data: Uint8Array): Value {
     const name = label ?? `constant_${this.#counter++}`;
     if (elements(shape) * DTYPE_BYTES[dtype] !== data.byteLength) {
-      throw new RangeError(`Constant ${name}: expected ${elements(shape) * DTYPE_BYTES[dtype]} bytes for ${dtype} ${formatShape(shape)} but received ${data.byteLength}`);
+      throw new RangeError(
+        `Constant ${name}: expected ${elements(shape) * DTYPE_BYTES[dtype]} bytes for ${dtype} ${formatShape(shape)} but received ${data.byteLength}`,
+      );
     }
     return this.#initialize(name, dtype, shape, data);
   }
@@ -100,7 +117,9 @@ export class Graph {
     const known = this.initializers.get(name);
     if (known) return known.value;
     if (elements(shape) * DTYPE_BYTES[dtype] !== data.bytes) {
-      throw new RangeError(`Weight ${name}: expected ${elements(shape) * DTYPE_BYTES[dtype]} bytes for ${dtype} ${formatShape(shape)} but received ${data.bytes}`);
+      throw new RangeError(
+        `Weight ${name}: expected ${elements(shape) * DTYPE_BYTES[dtype]} bytes for ${dtype} ${formatShape(shape)} but received ${data.bytes}`,
+      );
     }
     return this.#initialize(name, dtype, shape, data);
   }
@@ -139,8 +158,8 @@ export class Graph {
               name: `${node.op}_${index}`,
               opType: node.op,
               domain: node.domain,
-              input: node.inputs.map((value) => value?.name ?? ''),
-              output: node.outputs.map((value) => value.name),
+              input: node.inputs.map((value) => (value ? this.#finalName(value) : '')),
+              output: node.outputs.map((value) => this.#finalName(value)),
               attribute: Object.entries(node.attributes).map(([name, attribute]) => attributeProto(name, attribute)),
             }),
           ),
@@ -150,6 +169,10 @@ export class Graph {
         },
       }),
     );
+  }
+
+  #finalName({ name }: Value): string {
+    return this.#renamed.get(name) ?? name;
   }
 
   #declare(name: string, dtype: DType, shape: readonly Dim[]): Value {
@@ -167,9 +190,11 @@ export class Graph {
 
 function attributeProto(name: string, attribute: Attribute): AttributeProto {
   if (typeof attribute === 'number') return create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(attribute) });
-  if (typeof attribute === 'string') return create(AttributeProtoSchema, { name, type: AttributeType.STRING, s: new TextEncoder().encode(attribute) });
+  if (typeof attribute === 'string')
+    return create(AttributeProtoSchema, { name, type: AttributeType.STRING, s: new TextEncoder().encode(attribute) });
   if ('float' in attribute) return create(AttributeProtoSchema, { name, type: AttributeType.FLOAT, f: attribute.float });
-  if ('floats' in attribute) return create(AttributeProtoSchema, { name, type: AttributeType.FLOATS, floats: [...attribute.floats] });
+  if ('floats' in attribute)
+    return create(AttributeProtoSchema, { name, type: AttributeType.FLOATS, floats: [...attribute.floats] });
   return create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: attribute.map(BigInt) });
 }
 
@@ -187,8 +212,14 @@ function initializerProto({ value, data }: Initializer) {
 function valueProto({ name, dtype, shape }: Value) {
   const dim = shape.map((size) =>
     // 'rows?' (rows or 1) has no counterpart in ONNX: the runtime is told nothing about that axis.
-    typeof size === 'number' ? { value: { case: 'dimValue' as const, value: BigInt(size) } }
-      : size.endsWith('?') ? {} : { value: { case: 'dimParam' as const, value: size } },
+    typeof size === 'number'
+      ? { value: { case: 'dimValue' as const, value: BigInt(size) } }
+      : size.endsWith('?')
+        ? {}
+        : { value: { case: 'dimParam' as const, value: size } },
   );
-  return create(ValueInfoProtoSchema, { name, type: { value: { case: 'tensorType', value: { elemType: ONNX_DTYPE[dtype], shape: { dim } } } } });
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: { value: { case: 'tensorType', value: { elemType: ONNX_DTYPE[dtype], shape: { dim } } } },
+  });
 }

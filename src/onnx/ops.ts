@@ -9,7 +9,9 @@ import { broadcast, type Dim, formatShape, sameShape } from './shape.js';
 const MICROSOFT = 'com.microsoft';
 
 function refuse(op: string, expected: string, ...received: readonly Value[]): never {
-  throw new TypeError(`${op}: expected ${expected} but received ${received.map((value) => `${value.dtype} ${formatShape(value.shape)} (${value.name})`).join(' and ')}`);
+  throw new TypeError(
+    `${op}: expected ${expected} but received ${received.map((value) => `${value.dtype} ${formatShape(value.shape)} (${value.name})`).join(' and ')}`,
+  );
 }
 
 function one(values: Value[]): Value {
@@ -18,7 +20,8 @@ function one(values: Value[]): Value {
 
 function dim(value: Value, axis: number): Dim {
   const size = value.shape.at(axis);
-  if (size === undefined) throw new TypeError(`Expected ${value.name} to have axis ${axis} but its shape is ${formatShape(value.shape)}`);
+  if (size === undefined)
+    throw new TypeError(`Expected ${value.name} to have axis ${axis} but its shape is ${formatShape(value.shape)}`);
   return size;
 }
 
@@ -50,7 +53,11 @@ function product(op: string, g: Graph, a: Value, b: Value, transB: boolean): Val
   }
   const leading = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2)) ?? refuse(op, 'leading axes that broadcast', a, b);
   const shape = [...leading, dim(a, -2), dim(b, transB ? -2 : -1)];
-  return one(transB ? g.node(op, [a, b], [{ dtype: a.dtype, shape }], { transB: 1 }, MICROSOFT) : g.node(op, [a, b], [{ dtype: a.dtype, shape }]));
+  return one(
+    transB
+      ? g.node(op, [a, b], [{ dtype: a.dtype, shape }], { transB: 1 }, MICROSOFT)
+      : g.node(op, [a, b], [{ dtype: a.dtype, shape }]),
+  );
 }
 
 /** x · sigmoid(x). */
@@ -83,28 +90,52 @@ export function conv2d(g: Graph, x: Value, weight: Value, bias: Value | null, op
   const { strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1 } = options;
   const [n, c, height, width] = x.shape;
   const [out, perGroup, kh, kw] = weight.shape;
-  if (x.shape.length !== 4 || weight.shape.length !== 4 || typeof c !== 'number' || c !== Number(perGroup) * groups || typeof height !== 'number' || typeof width !== 'number') {
+  if (
+    x.shape.length !== 4 ||
+    weight.shape.length !== 4 ||
+    typeof c !== 'number' ||
+    c !== Number(perGroup) * groups ||
+    typeof height !== 'number' ||
+    typeof width !== 'number'
+  ) {
     refuse('Conv', `[n, c, h, w] and [o, c / ${groups}, kh, kw]`, x, weight);
   }
   if (bias && !sameShape(bias.shape, [out as Dim])) refuse('Conv', `a bias of [${out}]`, bias);
   const size = (input: number, kernel: Dim | undefined, axis: 0 | 1): number =>
-    Math.floor((input + pads[axis] + pads[axis + 2 as 2 | 3] - dilations[axis] * (Number(kernel) - 1) - 1) / strides[axis]) + 1;
+    Math.floor((input + pads[axis] + pads[(axis + 2) as 2 | 3] - dilations[axis] * (Number(kernel) - 1) - 1) / strides[axis]) + 1;
   const shape = [n as Dim, out as Dim, size(height, kh, 0), size(width, kw, 1)];
-  return one(g.node('Conv', bias ? [x, weight, bias] : [x, weight], [{ dtype: x.dtype, shape }], { strides, pads, dilations, group: groups }));
+  return one(
+    g.node('Conv', bias ? [x, weight, bias] : [x, weight], [{ dtype: x.dtype, shape }], {
+      strides,
+      pads,
+      dilations,
+      group: groups,
+    }),
+  );
 }
 
 /** Reorders axes. */
 export function transpose(g: Graph, x: Value, order: readonly number[]): Value {
-  if (!sameShape([...order].sort((a, b) => a - b), x.shape.map((_, axis) => axis))) refuse('Transpose', `an order of ${x.shape.length} axes, not [${order.join(', ')}],`, x);
+  if (
+    !sameShape(
+      [...order].sort((a, b) => a - b),
+      x.shape.map((_, axis) => axis),
+    )
+  )
+    refuse('Transpose', `an order of ${x.shape.length} axes, not [${order.join(', ')}],`, x);
   return one(g.node('Transpose', [x], [{ dtype: x.dtype, shape: order.map((axis) => dim(x, axis)) }], { perm: order }));
 }
 
 /** Reshapes; at most one axis may be a name that is not at its old place. Sizes are checked as far as they are known. */
 export function reshape(g: Graph, x: Value, shape: readonly Dim[]): Value {
   const sizes = shape.map((size, axis) => (typeof size === 'number' ? size : size === x.shape[axis] ? 0 : -1));
-  const known = (dims: readonly Dim[]): number => dims.reduce<number>((total, size) => (typeof size === 'number' ? total * size : total), 1);
+  const known = (dims: readonly Dim[]): number =>
+    dims.reduce<number>((total, size) => (typeof size === 'number' ? total * size : total), 1);
   const names = (dims: readonly Dim[]): Dim[] => dims.filter((size) => typeof size === 'string').sort();
-  if (sizes.filter((size) => size === -1).length > 1 || (sameShape(names(x.shape), names(shape)) && known(x.shape) !== known(shape))) {
+  if (
+    sizes.filter((size) => size === -1).length > 1 ||
+    (sameShape(names(x.shape), names(shape)) && known(x.shape) !== known(shape))
+  ) {
     refuse('Reshape', `a shape that fits ${formatShape(shape)}`, x);
   }
   const target = int64(g, sizes);
@@ -115,7 +146,8 @@ export function reshape(g: Graph, x: Value, shape: readonly Dim[]): Value {
 export function split(g: Graph, x: Value, parts: readonly Dim[]): Value[] {
   if (parts.length === 1) return [x];
   const total = dim(x, -1);
-  if (typeof total === 'number' && parts.reduce<number>((sum, part) => sum + Number(part), 0) !== total) refuse('Split', `a last axis of ${parts.join(' + ')}`, x);
+  if (typeof total === 'number' && parts.reduce<number>((sum, part) => sum + Number(part), 0) !== total)
+    refuse('Split', `a last axis of ${parts.join(' + ')}`, x);
   const outputs = parts.map((part) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), part] }));
   return g.node('Split', [x], outputs, { axis: -1, num_outputs: parts.length });
 }
@@ -123,7 +155,9 @@ export function split(g: Graph, x: Value, parts: readonly Dim[]): Value[] {
 /** Rows of a table: table [n, ...rest], indices int64 [...] → [..., ...rest]. */
 export function gather(g: Graph, table: Value, indices: Value): Value {
   if (indices.dtype !== 'int64' || table.shape.length === 0) refuse('Gather', 'a table and int64 indices', table, indices);
-  return one(g.node('Gather', [table, indices], [{ dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] }], { axis: 0 }));
+  return one(
+    g.node('Gather', [table, indices], [{ dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] }], { axis: 0 }),
+  );
 }
 
 /** Picks x[i, j] for every [i, j] of indices: x [a, b, ...rest], indices int64 [n, 2] → [n, ...rest]. */
@@ -135,12 +169,14 @@ export function gatherND(g: Graph, x: Value, indices: Value): Value {
 /** x with x[i, j] replaced: x [a, b, ...rest], indices int64 [n, 2], updates [n, ...rest]. n may be 0. */
 export function scatterND(g: Graph, x: Value, indices: Value, updates: Value): Value {
   const [count] = checkIndexPairs('ScatterND', x, indices);
-  if (updates.dtype !== x.dtype || !sameShape(updates.shape, [count, ...x.shape.slice(2)])) refuse('ScatterND', 'updates [n, ...rest]', x, indices, updates);
+  if (updates.dtype !== x.dtype || !sameShape(updates.shape, [count, ...x.shape.slice(2)]))
+    refuse('ScatterND', 'updates [n, ...rest]', x, indices, updates);
   return one(g.node('ScatterND', [x, indices, updates], [x]));
 }
 
 function checkIndexPairs(op: string, x: Value, indices: Value): [Dim] {
-  if (indices.dtype !== 'int64' || indices.shape.length !== 2 || indices.shape[1] !== 2 || x.shape.length < 2) refuse(op, 'x [a, b, ...] and int64 indices [n, 2]', x, indices);
+  if (indices.dtype !== 'int64' || indices.shape.length !== 2 || indices.shape[1] !== 2 || x.shape.length < 2)
+    refuse(op, 'x [a, b, ...] and int64 indices [n, 2]', x, indices);
   return [dim(indices, 0)];
 }
 
@@ -166,11 +202,30 @@ export interface GroupQueryAttentionInputs {
 }
 
 /** Causal attention with rotary positions over a cache that is appended in place; returns the output and the cache (onnxruntime's GroupQueryAttention). */
-export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs, heads: number, kvHeads: number): { y: Value; k: Value; v: Value } {
+export function groupQueryAttention(
+  g: Graph,
+  inputs: GroupQueryAttentionInputs,
+  heads: number,
+  kvHeads: number,
+): { y: Value; k: Value; v: Value } {
   const { q, k, v, pastK, pastV, lengths, total, cos, sin } = inputs;
   const headDim = dim(pastK, -1);
-  if (dim(q, -1) !== heads * Number(headDim) || dim(k, -1) !== kvHeads * Number(headDim) || !sameShape(k.shape, v.shape) || dim(pastK, 1) !== kvHeads || !sameShape(pastK.shape, pastV.shape)) {
-    refuse('GroupQueryAttention', `q [rows, tokens, ${heads} · ${headDim}], k and v [rows, tokens, ${kvHeads} · ${headDim}] and a cache of ${kvHeads} heads`, q, k, v, pastK, pastV);
+  if (
+    dim(q, -1) !== heads * Number(headDim) ||
+    dim(k, -1) !== kvHeads * Number(headDim) ||
+    !sameShape(k.shape, v.shape) ||
+    dim(pastK, 1) !== kvHeads ||
+    !sameShape(pastK.shape, pastV.shape)
+  ) {
+    refuse(
+      'GroupQueryAttention',
+      `q [rows, tokens, ${heads} · ${headDim}], k and v [rows, tokens, ${kvHeads} · ${headDim}] and a cache of ${kvHeads} heads`,
+      q,
+      k,
+      v,
+      pastK,
+      pastV,
+    );
   }
   const [y, nextK, nextV] = g.node(
     'GroupQueryAttention',

@@ -8,10 +8,8 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { AppError, type ErrorData } from '../errors.js';
-import { Backoff } from './backoff.js';
+import { Backoff, type BackoffOptions } from './backoff.js';
 import type { FatalEvent } from './parent.js';
-
-export { serveParent } from './parent.js';
 
 export interface ChildOptions {
   /** For messages: 'engine process'. */
@@ -28,6 +26,7 @@ export interface ChildOptions {
   readonly maxHeapMiB?: number;
   /** A process that has not sent `{type: 'ready'}` by then is killed and started again. */
   readonly readyTimeoutMs: number;
+  readonly backoff?: BackoffOptions;
 }
 
 export interface ChildHandlers<Event> {
@@ -64,7 +63,7 @@ const LINGER_MS = 2_000;
 export class SupervisedChild<Command extends object, Event extends { readonly type: string }> {
   readonly #options: ChildOptions;
   readonly #handlers: ChildHandlers<Event>;
-  readonly #backoff = new Backoff();
+  readonly #backoff: Backoff;
   readonly #firstReady = new Deferred();
   #run: Run | null = null;
   #restartTimer: NodeJS.Timeout | undefined;
@@ -77,6 +76,7 @@ export class SupervisedChild<Command extends object, Event extends { readonly ty
   constructor(options: ChildOptions, handlers: ChildHandlers<Event>) {
     this.#options = options;
     this.#handlers = handlers;
+    this.#backoff = new Backoff(options.backoff);
     // Who only listens to events need not await start().
     this.#firstReady.promise.catch(() => undefined);
   }

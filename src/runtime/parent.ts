@@ -17,11 +17,43 @@ export interface ServeOptions {
   readonly onClose?: () => void | Promise<void>;
 }
 
-export interface Parent<Event extends { readonly type: string }> {
+type Handler<Command> = (command: Command) => void | Promise<void>;
+
+/** The process that forked this one. */
+export class Parent<Command, Event extends { readonly type: string }> {
+  readonly #handler: Handler<Command>;
+  readonly #options: ServeOptions;
+
+  /** See `serveParent`. */
+  constructor(handler: Handler<Command>, options: ServeOptions) {
+    if (process.send === undefined) throw new TypeError('serveParent() needs a process that was started with an IPC channel');
+    this.#handler = handler;
+    this.#options = options;
+    process.on('SIGINT', () => undefined);
+    process.on('SIGTERM', () => undefined);
+    process.on('message', (message) => void this.#handler(message as Command));
+    process.once('disconnect', () => void this.#close());
+    if (!process.connected) void this.#close(); // The parent died while this process was still loading its modules.
+  }
+
   /** Queues a message; false where the parent is gone. `{type: 'ready'}` says that commands are served from now on. */
-  send(event: Event): boolean;
+  send(event: Event): boolean {
+    return post(event, () => undefined);
+  }
+
   /** Reports an error that makes this process useless, and ends it with exit code 1. */
-  fatal(thrown: unknown): void;
+  fatal(thrown: unknown): void {
+    const message: FatalEvent = { type: 'fatal', error: AppError.from(thrown).toData() };
+    if (!post(message, () => process.exit(1))) end();
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#options.onClose?.();
+    } finally {
+      end();
+    }
+  }
 }
 
 /**
@@ -29,33 +61,20 @@ export interface Parent<Event extends { readonly type: string }> {
  * the process, and the parent starts it again. Throws TypeError where the process was not forked.
  */
 export function serveParent<Command, Event extends { readonly type: string }>(
-  handler: (command: Command) => void | Promise<void>,
+  handler: Handler<Command>,
   options: ServeOptions = {},
-): Parent<Event> {
-  if (process.send === undefined) throw new TypeError('serveParent() needs a process that was started with an IPC channel');
+): Parent<Command, Event> {
+  return new Parent(handler, options);
+}
 
-  // SIGKILL, not process.exit: exit joins the thread pool, and a native call that hangs there would keep an orphan alive for ever.
-  const end = () => process.kill(process.pid, 'SIGKILL');
-  const close = () => void Promise.resolve(options.onClose?.()).finally(end);
+function post(message: object, sent: () => void): boolean {
+  if (!process.connected) return false;
+  // A failure to write means that the parent is gone; 'disconnect' follows and ends this process.
+  process.send?.(message, undefined, {}, sent);
+  return true;
+}
 
-  const post = (message: object, sent: () => void) => {
-    if (!process.connected) return false;
-    // A failure to write means that the parent is gone; 'disconnect' follows and ends this process.
-    process.send?.(message, undefined, {}, sent);
-    return true;
-  };
-
-  process.on('SIGINT', () => undefined);
-  process.on('SIGTERM', () => undefined);
-  process.on('message', (message) => void handler(message as Command));
-  process.once('disconnect', close);
-  if (!process.connected) close(); // The parent died while this process was still loading its modules.
-
-  return {
-    send: (event) => post(event, () => undefined),
-    fatal(thrown) {
-      const message: FatalEvent = { type: 'fatal', error: AppError.from(thrown).toData() };
-      if (!post(message, () => process.exit(1))) end();
-    },
-  };
+/** SIGKILL, not process.exit: exit joins the thread pool, and a native call that hangs there would keep an orphan alive for ever. */
+function end(): void {
+  process.kill(process.pid, 'SIGKILL');
 }

@@ -32,7 +32,13 @@ export class Session {
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
-      extra: { session: options.folder === null ? {} : { model_external_initializers_file_folder_path: options.folder } },
+      extra: {
+        session: {
+          ...(options.folder === null ? {} : { model_external_initializers_file_folder_path: options.folder }),
+          // Every session has threads of its own. Left spinning after a run, those of one session take the cores from the next one's.
+          intra_op: { allow_spinning: '0' },
+        },
+      },
     });
     return new Session(session);
   }

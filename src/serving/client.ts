@@ -6,7 +6,17 @@ import type { AdapterRef } from '../adapter/adapter.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
 import { SupervisedChild } from '../runtime/child.js';
-import type { EngineClient, EngineCommand, EngineCounts, EngineEvent, EngineGauges, EngineInfo, GenerateInput, GenerationEvent, StepEvent } from './protocol.js';
+import type {
+  EngineClient,
+  EngineCommand,
+  EngineCounts,
+  EngineEvent,
+  EngineGauges,
+  EngineInfo,
+  GenerateInput,
+  GenerationEvent,
+  StepEvent,
+} from './protocol.js';
 import { EventStream } from './stream.js';
 
 export interface EngineOptions {
@@ -27,8 +37,17 @@ interface Outstanding {
 }
 
 const EMPTY_GAUGES: EngineGauges = {
-  runningRows: 0, runningRequests: 0, waitingRequests: 0, adapterBytes: 0, adapterCapacityBytes: 0, adapterResident: 0, adapterLeases: 0,
-  visionBytes: 0, visionEntries: 0, kvUsage: 0, resident: [],
+  runningRows: 0,
+  runningRequests: 0,
+  waitingRequests: 0,
+  adapterBytes: 0,
+  adapterCapacityBytes: 0,
+  adapterResident: 0,
+  adapterLeases: 0,
+  visionBytes: 0,
+  visionEntries: 0,
+  kvUsage: 0,
+  resident: [],
 };
 
 /** Starts the engine process. The first `ready` can be awaited with `whenReady`. */
@@ -58,7 +77,12 @@ export class SupervisedEngine implements EngineClient {
 
   constructor(options: EngineOptions) {
     this.#child = new SupervisedChild(
-      { name: 'engine process', entry: new URL('./process.js', import.meta.url), args: [JSON.stringify(options)], readyTimeoutMs: READY_TIMEOUT_MS },
+      {
+        name: 'engine process',
+        entry: new URL('./process.js', import.meta.url),
+        args: [JSON.stringify(options)],
+        readyTimeoutMs: READY_TIMEOUT_MS,
+      },
       { onMessage: (event) => this.#receive(event), onExit: (reason) => this.#lost(reason) },
     );
     this.whenReady = this.#child.start().then(() => this.info as EngineInfo);
@@ -83,7 +107,11 @@ export class SupervisedEngine implements EngineClient {
     return this.#child.pid;
   }
 
-  generate(image: Pixels | null, requests: readonly GenerateInput[], signal: AbortSignal): AsyncIterableIterator<GenerationEvent>[] {
+  generate(
+    image: Pixels | null,
+    requests: readonly GenerateInput[],
+    signal: AbortSignal,
+  ): AsyncIterableIterator<GenerationEvent>[] {
     if (this.state === 'stopped') throw new AppError('shutting_down', 'The server is shutting down', { retryAfterS: 1 });
     const numbered = requests.map((request) => ({ ...request, id: this.#nextId++ }));
     const streams = numbered.map(({ id }) => {
@@ -196,14 +224,20 @@ export class SupervisedEngine implements EngineClient {
   #lost(reason: string): void {
     if (this.state === 'ready') this.state = 'restarting';
     this.#gauges = EMPTY_GAUGES;
-    const held = new Set(this.#held.flatMap((command) => (command.type === 'generate' ? command.requests.map(({ id }) => id) : [])));
-    const error = new AppError('engine_unavailable', 'The engine process stopped while it served this request; it is being restarted: please retry', { retryAfterS: 1 });
-    for (const id of [...this.#outstanding.keys()]) if (!held.has(id)) this.#settle(id, (stream) => stream.fail(error));
+    const held = new Set(
+      this.#held.flatMap((command) => (command.type === 'generate' ? command.requests.map(({ id }) => id) : [])),
+    );
+    const error = new AppError(
+      'engine_unavailable',
+      'The engine process stopped while it served this request; it is being restarted: please retry',
+      { retryAfterS: 1 },
+    );
+    for (const id of this.#outstanding.keys()) if (!held.has(id)) this.#settle(id, (stream) => stream.fail(error));
     for (const listener of this.#restartListeners) listener(reason);
   }
 
   #failAll(error: AppError): void {
-    for (const id of [...this.#outstanding.keys()]) this.#settle(id, (stream) => stream.fail(error));
+    for (const id of this.#outstanding.keys()) this.#settle(id, (stream) => stream.fail(error));
   }
 }
 

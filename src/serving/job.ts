@@ -3,8 +3,8 @@ import type { LoadedAdapter } from '../adapter/adapter.js';
 import type { Lease } from '../adapter/cache.js';
 import type { Member } from '../engine/batch.js';
 import { type Strategy, strategyFor, type Vocabulary } from '../engine/strategy.js';
-import type { Candidate } from './scheduler.js';
 import type { GenerateRequest, GenerateResult } from './protocol.js';
+import type { Candidate } from './scheduler.js';
 
 export interface JobLimits {
   readonly vocabulary: Vocabulary;

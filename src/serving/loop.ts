@@ -11,7 +11,15 @@ import type { Vocabulary } from '../engine/strategy.js';
 import { AppError, type ErrorData } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
 import { Job, type JobLimits } from './job.js';
-import type { EngineCommand, EngineCounts, EngineEvent, EngineGauges, GenerateRequest, GenerateResult, StepEvent } from './protocol.js';
+import type {
+  EngineCommand,
+  EngineCounts,
+  EngineEvent,
+  EngineGauges,
+  GenerateRequest,
+  GenerateResult,
+  StepEvent,
+} from './protocol.js';
 import { admit } from './scheduler.js';
 
 /** Gauges travel at most this often, unless asked for. */
@@ -40,7 +48,15 @@ export class ServingLoop {
   readonly #waiting = new Set<Job>();
   /** Images to encode, by digest. */
   readonly #images = new Map<string, ImageWork>();
-  readonly #counts = { visionHits: 0, visionMisses: 0, promptTokens: 0, generatedTokens: 0, steps: 0, batchSizes: [] as number[], stepSeconds: [] as number[] };
+  readonly #counts = {
+    visionHits: 0,
+    visionMisses: 0,
+    promptTokens: 0,
+    generatedTokens: 0,
+    steps: 0,
+    batchSizes: [] as number[],
+    stepSeconds: [] as number[],
+  };
 
   #started: number[] = [];
   #tokens: [number, number, number][] = [];
@@ -56,7 +72,11 @@ export class ServingLoop {
     this.#cache = cache;
     this.#options = options;
     this.#send = send;
-    this.#limits = { vocabulary: options.vocabulary, imageTokens: engine.backbone.vision?.imageTokens ?? 0, contextLength: engine.contextLength };
+    this.#limits = {
+      vocabulary: options.vocabulary,
+      imageTokens: engine.backbone.vision?.imageTokens ?? 0,
+      contextLength: engine.contextLength,
+    };
   }
 
   handle(command: EngineCommand): void {
@@ -115,15 +135,28 @@ export class ServingLoop {
   #accept(request: GenerateRequest, pixels: Pixels | null): void {
     const { vision, contextLength } = this.#engine;
     try {
-      if (pixels && !vision) throw new AppError('invalid_request', `Expected a text request: backbone ${this.#engine.backbone.name} has no vision encoder`, { param: 'image' });
+      if (pixels && !vision)
+        throw new AppError(
+          'invalid_request',
+          `Expected a text request: backbone ${this.#engine.backbone.name} has no vision encoder`,
+          { param: 'image' },
+        );
       const job = new Job(request, pixels?.digest ?? null, this.#limits, () => this.#wake());
       this.#jobs.set(request.id, job);
       this.#waiting.add(job);
       if (job.tokens >= contextLength) {
-        throw new AppError('context_length_exceeded', `Expected a prompt of fewer than ${contextLength} tokens, the image's included, but received ${job.tokens}`, { param: 'prompt' });
+        throw new AppError(
+          'context_length_exceeded',
+          `Expected a prompt of fewer than ${contextLength} tokens, the image's included, but received ${job.tokens}`,
+          { param: 'prompt' },
+        );
       }
       if (job.width > this.#engine.decoder.kv.shape.rows) {
-        throw new AppError('invalid_request', `Expected at most ${this.#engine.decoder.kv.shape.rows} sequences in one request but received ${job.width}`, { param: request.sampling.numBeams > 1 ? 'num_beams' : 'n' });
+        throw new AppError(
+          'invalid_request',
+          `Expected at most ${this.#engine.decoder.kv.shape.rows} sequences in one request but received ${job.width}`,
+          { param: request.sampling.numBeams > 1 ? 'num_beams' : 'n' },
+        );
       }
       if (request.adapter) this.#lease(job);
       if (pixels) this.#want(job, pixels);
@@ -135,21 +168,28 @@ export class ServingLoop {
   #lease(job: Job): void {
     const ref = job.request.adapter as NonNullable<GenerateRequest['adapter']>;
     const lease = this.#cache.tryAcquire(ref);
-    if (lease) return job.gotLease(lease);
-    this.#cache.acquire(ref, job.abort.signal).then(
-      (late) => {
-        if (this.#jobs.get(job.request.id) !== job) late.release();
-        else job.gotLease(late);
-      },
-      (error: unknown) => this.#end(job.request.id, AppError.from(error)),
-    ).finally(() => this.#wake());
+    if (lease) {
+      job.gotLease(lease);
+      return;
+    }
+    this.#cache
+      .acquire(ref, job.abort.signal)
+      .then(
+        (late) => {
+          if (this.#jobs.get(job.request.id) !== job) late.release();
+          else job.gotLease(late);
+        },
+        (error: unknown) => this.#end(job.request.id, AppError.from(error)),
+      )
+      .finally(() => this.#wake());
   }
 
   #want(job: Job, pixels: Pixels): void {
     const features = this.#engine.vision?.cached(pixels.digest);
     if (features) {
       this.#counts.visionHits++;
-      return job.gotFeatures(features, true, 0);
+      job.gotFeatures(features, true, 0);
+      return;
     }
     const work = this.#images.get(pixels.digest);
     if (work) {
@@ -233,9 +273,13 @@ export class ServingLoop {
   #removeEnded(): void {
     for (const job of this.#jobs.values()) {
       if (job.ended === null) continue;
-      const error = job.ended === 'cancelled'
-        ? new AppError('cancelled', 'The request was cancelled')
-        : new AppError('deadline_exceeded', `Expected the request to finish within ${job.request.deadlineMs} ms but it did not`);
+      const error =
+        job.ended === 'cancelled'
+          ? new AppError('cancelled', 'The request was cancelled')
+          : new AppError(
+              'deadline_exceeded',
+              `Expected the request to finish within ${job.request.deadlineMs} ms but it did not`,
+            );
       this.#engine.batch.remove(job);
       this.#end(job.request.id, error);
     }
@@ -260,7 +304,15 @@ export class ServingLoop {
     const gauges = this.#reportWanted || (something && now - this.#gaugesSentMs > GAUGES_EVERY_MS) ? this.#gauges() : null;
     if (!something && !gauges) return;
     if (gauges) this.#gaugesSentMs = now;
-    const event: StepEvent = { type: 'step', started: this.#started, tokens: this.#tokens, finished: this.#finished, failed: this.#failed, counts: this.#takeCounts(), gauges };
+    const event: StepEvent = {
+      type: 'step',
+      started: this.#started,
+      tokens: this.#tokens,
+      finished: this.#finished,
+      failed: this.#failed,
+      counts: this.#takeCounts(),
+      gauges,
+    };
     this.#started = [];
     this.#tokens = [];
     this.#finished = [];
@@ -271,7 +323,15 @@ export class ServingLoop {
 
   #takeCounts(): EngineCounts {
     const counts = { ...this.#counts, ...this.#cache.takeCounts() };
-    Object.assign(this.#counts, { visionHits: 0, visionMisses: 0, promptTokens: 0, generatedTokens: 0, steps: 0, batchSizes: [], stepSeconds: [] });
+    Object.assign(this.#counts, {
+      visionHits: 0,
+      visionMisses: 0,
+      promptTokens: 0,
+      generatedTokens: 0,
+      steps: 0,
+      batchSizes: [],
+      stepSeconds: [],
+    });
     return counts;
   }
 

@@ -30,7 +30,12 @@ async function main(): Promise<void> {
     const loader = new AdapterLoader(backbone.target);
     const cache = new AdapterCache({ maxBytes: options.adapterCacheBytes, load: (ref) => loader.load(ref) });
     const vocabulary = { size: backbone.language.vocabSize, eosIds };
-    loop = new ServingLoop(engine, cache, { vocabulary, prefillTokens: options.prefillTokens, adapterCacheBytes: options.adapterCacheBytes }, (event) => parent.send(event));
+    loop = new ServingLoop(
+      engine,
+      cache,
+      { vocabulary, prefillTokens: options.prefillTokens, adapterCacheBytes: options.adapterCacheBytes },
+      (event) => parent.send(event),
+    );
     parent.send({
       type: 'ready',
       info: {

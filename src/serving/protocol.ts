@@ -150,9 +150,7 @@ export interface StepEvent {
   readonly gauges: EngineGauges | null;
 }
 
-export type EngineEvent =
-  | { readonly type: 'ready'; readonly info: EngineInfo }
-  | StepEvent;
+export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } | StepEvent;
 
 /** What one request's stream yields; it throws AppError where the request fails. */
 export type GenerationEvent =
@@ -168,7 +166,11 @@ export interface EngineClient {
   readonly info: EngineInfo | null;
   readonly state: 'starting' | 'ready' | 'restarting' | 'stopped';
   /** One stream a request, in order. Ending a stream early (return, or the signal) cancels its request and frees row, KV and lease. */
-  generate(image: Pixels | null, requests: readonly GenerateInput[], signal: AbortSignal): AsyncIterableIterator<GenerationEvent>[];
+  generate(
+    image: Pixels | null,
+    requests: readonly GenerateInput[],
+    signal: AbortSignal,
+  ): AsyncIterableIterator<GenerationEvent>[];
   prefetch(adapters: readonly AdapterRef[]): void;
   /** Requests submitted and not yet started. */
   readonly waiting: number;

@@ -14,6 +14,7 @@ export interface Tensor {
 export function elements(shape: readonly number[]): number {
   let product = 1;
   for (const size of shape) product *= size;
-  if (!Number.isSafeInteger(product)) throw new RangeError(`Expected a shape of at most 2^53 elements but received [${shape.join(', ')}]`);
+  if (!Number.isSafeInteger(product))
+    throw new RangeError(`Expected a shape of at most 2^53 elements but received [${shape.join(', ')}]`);
   return product;
 }

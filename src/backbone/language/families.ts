@@ -11,6 +11,10 @@ export async function readLanguageModel(folder: string): Promise<LanguageModel> 
   const config = await requireJson(folder, 'config.json');
   const type = String((config as { model_type?: unknown } | null)?.model_type);
   const read = FAMILIES.get(type);
-  if (!read) throw new AppError('unsupported_model', `${folder}: Expected a language model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`);
+  if (!read)
+    throw new AppError(
+      'unsupported_model',
+      `${folder}: Expected a language model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
+    );
   return read(config, `${folder}/config.json`);
 }

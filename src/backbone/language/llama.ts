@@ -21,7 +21,9 @@ const schema = z.object({
   rope_theta: z.number().positive().nullish(),
   rope_scaling: z.null({ error: 'Expected no rope_scaling: scaled rotary positions are not implemented yet' }).optional(),
   /** transformers 5 moved the rotary settings here. */
-  rope_parameters: z.object({ rope_theta: z.number().positive().optional(), rope_type: z.literal('default').default('default') }).nullish(),
+  rope_parameters: z
+    .object({ rope_theta: z.number().positive().optional(), rope_type: z.literal('default').default('default') })
+    .nullish(),
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.boolean().default(false),
   mlp_bias: z.boolean().default(false),
@@ -41,10 +43,22 @@ export function readLlama(config: unknown, subject: string): LanguageModel {
   const headDim = c.head_dim ?? d / heads;
   const theta = c.rope_theta ?? c.rope_parameters?.rope_theta ?? 10_000;
 
-  const attention = (name: string, inFeatures: number, outFeatures: number): LinearModule =>
-    ({ name, inFeatures, outFeatures, bias: c.attention_bias, site: 'attention', layout: 'out_in' });
-  const ffn = (name: string, inFeatures: number, outFeatures: number): LinearModule =>
-    ({ name, inFeatures, outFeatures, bias: c.mlp_bias, site: 'ffn', layout: 'out_in' });
+  const attention = (name: string, inFeatures: number, outFeatures: number): LinearModule => ({
+    name,
+    inFeatures,
+    outFeatures,
+    bias: c.attention_bias,
+    site: 'attention',
+    layout: 'out_in',
+  });
+  const ffn = (name: string, inFeatures: number, outFeatures: number): LinearModule => ({
+    name,
+    inFeatures,
+    outFeatures,
+    bias: c.mlp_bias,
+    site: 'ffn',
+    layout: 'out_in',
+  });
   const layers = Array.from({ length: c.num_hidden_layers }, (_, index): Layer => {
     const prefix = `model.layers.${index}`;
     return {

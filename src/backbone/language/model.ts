@@ -12,9 +12,9 @@ import type { Weights } from '../weights.js';
 
 export interface Blocks {
   /** Applies projections that read the same input, x [rows, tokens, in] → one [rows, tokens, out] each, bias included. */
-  project(modules: readonly LinearModule[], x: Value): Value[];
+  readonly project: (modules: readonly LinearModule[], x: Value) => Value[];
   /** Causal self-attention of one layer, positions included: q [rows, tokens, heads · headDim], k and v [rows, tokens, kvHeads · headDim] → like q. */
-  attend(layer: number, q: Value, k: Value, v: Value): Value;
+  readonly attend: (layer: number, q: Value, k: Value, v: Value) => Value;
 }
 
 export interface Rotary {
@@ -49,8 +49,9 @@ export interface LanguageModel {
 /** The checkpoint's own projection, W x + b: what every `Blocks.project` starts from. */
 export function frozenProjection(g: Graph, weights: Weights, module: LinearModule, x: Value): Value {
   const { name, inFeatures, outFeatures } = module;
-  const y = module.layout === 'out_in'
-    ? linear(g, x, weights.value(g, `${name}.weight`, [outFeatures, inFeatures]))
-    : matmul(g, x, weights.value(g, `${name}.weight`, [inFeatures, outFeatures]));
+  const y =
+    module.layout === 'out_in'
+      ? linear(g, x, weights.value(g, `${name}.weight`, [outFeatures, inFeatures]))
+      : matmul(g, x, weights.value(g, `${name}.weight`, [inFeatures, outFeatures]));
   return module.bias ? add(g, y, weights.value(g, `${name}.bias`, [outFeatures])) : y;
 }

@@ -4,13 +4,19 @@ import { requireJson } from '../config.js';
 import { readMobileNetV2 } from './mobilenet.js';
 import type { VisionModel } from './model.js';
 
-const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => VisionModel> = new Map([['mobilenet_v2', readMobileNetV2]]);
+const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => VisionModel> = new Map([
+  ['mobilenet_v2', readMobileNetV2],
+]);
 
 /** Describes the vision encoder of a checkpoint folder from its config.json; no weight is read. */
 export async function readVisionModel(folder: string): Promise<VisionModel> {
   const config = await requireJson(folder, 'config.json');
   const type = String((config as { model_type?: unknown } | null)?.model_type);
   const read = FAMILIES.get(type);
-  if (!read) throw new AppError('unsupported_model', `${folder}: Expected a vision model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`);
+  if (!read)
+    throw new AppError(
+      'unsupported_model',
+      `${folder}: Expected a vision model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
+    );
   return read(config, `${folder}/config.json`);
 }

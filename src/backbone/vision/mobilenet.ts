@@ -47,7 +47,10 @@ interface Block {
 export function readMobileNetV2(config: unknown, subject: string): VisionModel {
   const c = parseWith(schema, config, subject);
   const divisible = (value: number): number => {
-    const rounded = Math.max(c.min_depth, Math.floor((value + c.depth_divisible_by / 2) / c.depth_divisible_by) * c.depth_divisible_by);
+    const rounded = Math.max(
+      c.min_depth,
+      Math.floor((value + c.depth_divisible_by / 2) / c.depth_divisible_by) * c.depth_divisible_by,
+    );
     return rounded < 0.9 * value ? rounded + c.depth_divisible_by : rounded;
   };
   const scaled = (channels: number): number => divisible(roundHalfEven(channels * c.depth_multiplier));
@@ -55,7 +58,17 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
   const blocks = plan();
 
   function layer(name: string, inChannels: number, outChannels: number, kernel: 1 | 3, rest: Partial<Layer> = {}): Layer {
-    return { name: `mobilenet_v2.${name}`, inChannels, outChannels, kernel, stride: 1, dilation: 1, depthwise: false, activation: true, ...rest };
+    return {
+      name: `mobilenet_v2.${name}`,
+      inChannels,
+      outChannels,
+      kernel,
+      stride: 1,
+      dilation: 1,
+      depthwise: false,
+      activation: true,
+      ...rest,
+    };
   }
 
   function plan(): Block[] {
@@ -122,8 +135,16 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
     family: 'mobilenet_v2',
     imageDim,
     imageTokens(height, width) {
-      const cells = (size: number): number => blocks.flatMap((block) => block.layers).reduce((at, { kernel, stride, dilation }) =>
-        c.tf_padding ? Math.ceil(at / stride) : Math.floor((at + 2 * ((kernel - 1) / 2) * dilation - dilation * (kernel - 1) - 1) / stride) + 1, size);
+      const cells = (size: number): number =>
+        blocks
+          .flatMap((block) => block.layers)
+          .reduce(
+            (at, { kernel, stride, dilation }) =>
+              c.tf_padding
+                ? Math.ceil(at / stride)
+                : Math.floor((at + 2 * ((kernel - 1) / 2) * dilation - dilation * (kernel - 1) - 1) / stride) + 1,
+            size,
+          );
       return cells(height) * cells(width);
     },
     async build(g, weights, pixels) {
@@ -142,7 +163,11 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
 }
 
 /** BN(conv(x)) = conv'(x): w' = w · γ / √(σ² + ε), b' = β − μ · γ / √(σ² + ε). */
-async function foldBatchNorm(weights: Weights, layer: Layer, epsilon: number): Promise<{ weight: Float32Array; bias: Float32Array }> {
+async function foldBatchNorm(
+  weights: Weights,
+  layer: Layer,
+  epsilon: number,
+): Promise<{ weight: Float32Array; bias: Float32Array }> {
   const channels = [layer.outChannels];
   const shape = [layer.outChannels, layer.depthwise ? 1 : layer.inChannels, layer.kernel, layer.kernel];
   const [weight, gamma, beta, mean, variance] = await Promise.all([

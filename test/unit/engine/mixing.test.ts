@@ -44,7 +44,14 @@ beforeAll(async () => {
   vocabSize = backbone.language.vocabSize;
   const both = ['image', 'text'];
   const make = (name: string, method: 'lora' | 'bitfit' | 'ia3', rank: number, contexts: string[], modules?: string[]) =>
-    randomAdapter(backbone.target, { name, method, rank, contexts, seed: name.length * 1000 + rank, ...(modules ? { modules } : {}) });
+    randomAdapter(backbone.target, {
+      name,
+      method,
+      rank,
+      contexts,
+      seed: name.length * 1000 + rank,
+      ...(modules ? { modules } : {}),
+    });
   adapters = [
     make('lora-4', 'lora', 4, both),
     make('lora-16', 'lora', 16, both),
@@ -103,8 +110,16 @@ interface Running extends Member {
 function member(request: Request): Running {
   const embeddings = request.image === null ? null : new Gaussian(request.image).array(TINY.imageTokens * TINY.hiddenSize, 1);
   const sampling = {
-    maxTokens: request.maxTokens, temperature: request.n > 1 ? 0.8 : 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: 7,
-    n: request.n, numBeams: request.numBeams, lengthPenalty: 1, earlyStopping: false,
+    maxTokens: request.maxTokens,
+    temperature: request.n > 1 ? 0.8 : 0,
+    topK: 0,
+    topP: 1,
+    repetitionPenalty: 1,
+    seed: 7,
+    n: request.n,
+    numBeams: request.numBeams,
+    lengthPenalty: 1,
+    earlyStopping: false,
   };
   return {
     request,
@@ -123,7 +138,8 @@ async function run(requests: readonly Request[]): Promise<Map<Request, Running>>
   let waiting = requests.map(member);
   let running: Running[] = [];
   for (let step = 0; waiting.length > 0 || batch.size > 0; step++) {
-    for (const leaving of running.filter(({ request }) => request.leaves !== null && request.leaves <= step)) batch.remove(leaving);
+    for (const leaving of running.filter(({ request }) => request.leaves !== null && request.leaves <= step))
+      batch.remove(leaving);
     running = running.filter(({ request }) => request.leaves === null || request.leaves > step);
     const joining: Running[] = [];
     let free = batch.freeRows;
@@ -152,16 +168,18 @@ function comparable(running: Running): number[][] {
   return running.strategy.choices().map(({ tokenIds }) => [...tokenIds].slice(0, firstTie));
 }
 
-const request: fc.Arbitrary<Request> = fc.record({
-  adapter: fc.option(fc.nat(8), { freq: 5 }),
-  image: fc.option(fc.nat(3), { freq: 3 }),
-  promptIds: fc.array(fc.integer({ min: 3, max: 60 }), { maxLength: 6 }).map((ids) => [1, ...ids]),
-  maxTokens: fc.integer({ min: 1, max: 10 }),
-  n: fc.constantFrom(1, 1, 1, 2, 3),
-  numBeams: fc.constantFrom(1, 1, 1, 2, 4),
-  arrives: fc.nat(6),
-  leaves: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 1 }),
-}).map((value) => (value.numBeams > 1 ? { ...value, n: 1 } : value));
+const request: fc.Arbitrary<Request> = fc
+  .record({
+    adapter: fc.option(fc.nat(8), { freq: 5 }),
+    image: fc.option(fc.nat(3), { freq: 3 }),
+    promptIds: fc.array(fc.integer({ min: 3, max: 60 }), { maxLength: 6 }).map((ids) => [1, ...ids]),
+    maxTokens: fc.integer({ min: 1, max: 10 }),
+    n: fc.constantFrom(1, 1, 1, 2, 3),
+    numBeams: fc.constantFrom(1, 1, 1, 2, 4),
+    arrives: fc.nat(6),
+    leaves: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 1 }),
+  })
+  .map((value) => (value.numBeams > 1 ? { ...value, n: 1 } : value));
 
 describe('a batch', () => {
   it('gives every row the tokens of the same request alone', async () => {
@@ -180,9 +198,19 @@ describe('a batch', () => {
   });
 
   it('runs many distinct adapters of all methods at once', async () => {
-    const requests = Array.from({ length: ROWS }, (_, index): Request => ({
-      adapter: index < adapters.length ? index : null, image: index % 2 === 0 ? index : null, promptIds: [1, 5 + index, 9], maxTokens: 12, n: 1, numBeams: 1, arrives: index % 3, leaves: null,
-    }));
+    const requests = Array.from(
+      { length: ROWS },
+      (_, index): Request => ({
+        adapter: index < adapters.length ? index : null,
+        image: index % 2 === 0 ? index : null,
+        promptIds: [1, 5 + index, 9],
+        maxTokens: 12,
+        n: 1,
+        numBeams: 1,
+        arrives: index % 3,
+        leaves: null,
+      }),
+    );
     const together = await run(requests);
     for (const one of requests) {
       const alone = (await run([{ ...one, arrives: 0 }])).values().next().value as Running;

@@ -24,7 +24,11 @@ describe('admit', () => {
   });
 
   it('never hands out more rows than there are, and always serves the first ready one that fits', () => {
-    const arbitrary = fc.record({ ready: fc.boolean(), width: fc.integer({ min: 1, max: 6 }), tokens: fc.integer({ min: 1, max: 300 }) });
+    const arbitrary = fc.record({
+      ready: fc.boolean(),
+      width: fc.integer({ min: 1, max: 6 }),
+      tokens: fc.integer({ min: 1, max: 300 }),
+    });
     fc.assert(
       fc.property(fc.array(arbitrary), fc.nat(16), fc.integer({ min: 1, max: 1000 }), (waiting, rows, budget) => {
         const admitted = admit(waiting, rows, budget);

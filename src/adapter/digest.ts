@@ -1,0 +1,82 @@
+/**
+ * The digest of an adapter: sha-256 over the files that define it, each as length of its path, path, length of its content, content.
+ * The lengths make the boundaries part of what is hashed: no two different folders have the same input. A README or a picture
+ * beside the adapter is not part of it; the manifest is, with its metrics and notes.
+ */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { AppError } from '../errors.js';
+import { Faults } from '../tensor/faults.js';
+import { FileFaults } from './faults.js';
+import { chunks, MAX_JSON_BYTES, openFile, readFile } from './file.js';
+import { definingPaths, MANIFEST_FILE, parseManifest } from './manifest.js';
+
+/** Files in sorted order go in, `sha256:` and 64 hex digits come out. */
+export class ContentHash {
+  readonly #hash = createHash('sha256');
+  #expectedBytes = 0;
+
+  /** Announces the next file; its content follows through `update`. */
+  file(path: string, bytes: number): void {
+    if (this.#expectedBytes > 0) throw new RangeError(`Expected ${this.#expectedBytes} bytes more before ${path}`);
+    const name = new TextEncoder().encode(path);
+    this.#hash.update(length(name.byteLength)).update(name).update(length(bytes));
+    this.#expectedBytes = bytes;
+  }
+
+  update(content: Uint8Array): void {
+    if (content.byteLength > this.#expectedBytes) {
+      throw new RangeError(`Expected at most ${this.#expectedBytes} bytes but received ${content.byteLength}`);
+    }
+    this.#expectedBytes -= content.byteLength;
+    // One call hashes at most 2^31 - 1 bytes.
+    for (let at = 0; at < content.byteLength; at += 2 ** 30) this.#hash.update(content.subarray(at, at + 2 ** 30));
+  }
+
+  digest(): string {
+    if (this.#expectedBytes > 0) throw new RangeError(`Expected ${this.#expectedBytes} bytes more`);
+    return `sha256:${this.#hash.digest('hex')}`;
+  }
+}
+
+/**
+ * The digest of the adapter in a folder, and the bytes of its files. Reads a chunk at a time and never judges the content: a broken
+ * adapter has a digest too. Throws AppError `adapter_invalid` where a file cannot be read, `adapter_changed` where one changes meanwhile.
+ */
+export async function digestFolder(folder: string): Promise<{ digest: string; bytes: number }> {
+  const hash = new ContentHash();
+  let total = 0;
+  for (const path of await listPaths(folder)) {
+    const file = await openFile(join(folder, path));
+    if (file === undefined) continue;
+    try {
+      hash.file(path, file.bytes);
+      let left = file.bytes;
+      for await (const chunk of chunks(file.handle)) {
+        left -= chunk.byteLength;
+        if (left < 0) break;
+        hash.update(chunk);
+      }
+      if (left !== 0)
+        throw new AppError('adapter_changed', `Expected ${path} to stay as it was while it was read but received another size`);
+      total += file.bytes;
+    } finally {
+      await file.handle.close();
+    }
+  }
+  return { digest: hash.digest(), bytes: total };
+}
+
+/** The paths that may define the adapter in a folder: which contexts it has is in its manifest. */
+async function listPaths(folder: string): Promise<string[]> {
+  const bytes = await readFile(join(folder, MANIFEST_FILE), MAX_JSON_BYTES);
+  if (bytes === undefined) return definingPaths(null);
+  return definingPaths(parseManifest(bytes, new FileFaults(MANIFEST_FILE, new Faults())));
+}
+
+/** 64 bits, little-endian. */
+function length(bytes: number): Uint8Array {
+  const field = new Uint8Array(8);
+  new DataView(field.buffer).setBigUint64(0, BigInt(bytes), true);
+  return field;
+}

@@ -1,0 +1,51 @@
+/**
+ * The fingerprint of a checkpoint: which weights an adapter was trained on, whatever the folder is called. Only computed where an
+ * adapter states one, because it reads every weight; then kept for as long as the files stay as they are.
+ */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '../errors.js';
+import { ContentHash } from './digest.js';
+import { chunks, openFile } from './file.js';
+
+const known = new Map<string, { readonly version: string; readonly fingerprint: Promise<string> }>();
+
+/**
+ * sha-256 over `config.json` and every `model*.safetensors` of the folder, sorted, names and sizes included.
+ * Throws AppError `invalid_file` where the folder or one of its files cannot be read.
+ */
+export async function fingerprint(folder: string): Promise<string> {
+  const names = await listFiles(folder);
+  const stats = await Promise.all(names.map((name) => stat(join(folder, name))));
+  const version = stats.map(({ size, mtimeMs, ino }, index) => `${names[index]} ${size} ${mtimeMs} ${ino}`).join('\n');
+  const before = known.get(folder);
+  if (before?.version === version) return before.fingerprint;
+  const promise = hashFiles(folder, names);
+  known.set(folder, { version, fingerprint: promise });
+  // A failure is not worth keeping: the next call may find the file.
+  promise.catch(() => known.delete(folder));
+  return promise;
+}
+
+async function listFiles(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).filter((name) => name === 'config.json' || /^model.*\.safetensors$/.test(name)).sort();
+  } catch (cause) {
+    throw AppError.ofFaults('invalid_file', folder, [`Expected a checkpoint folder (${String(cause)})`], { cause });
+  }
+}
+
+async function hashFiles(folder: string, names: readonly string[]): Promise<string> {
+  const hash = new ContentHash();
+  for (const name of names) {
+    const file = await openFile(join(folder, name));
+    if (file === undefined) throw AppError.ofFaults('invalid_file', folder, [`Expected ${name} but it is gone`]);
+    try {
+      hash.file(name, file.bytes);
+      for await (const chunk of chunks(file.handle)) hash.update(chunk);
+    } finally {
+      await file.handle.close();
+    }
+  }
+  return hash.digest();
+}

@@ -1,0 +1,292 @@
+/**
+ * Writes an adapter's folder in the format that format.ts reads and PEFT opens: what the trainer publishes, and what tests load.
+ * A folder appears whole or not at all: it is written under a hidden name beside its place, synced, and moved there. What was in
+ * that place stays until the new one is complete.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { quote } from '../tensor/json.js';
+import { encodeSafetensors } from '../tensor/safetensors.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { isAbsent } from './file.js';
+import { ALL_CONTEXTS, CONFIG_FILE, CONTEXT, FORMAT, MANIFEST_FILE, PROJECTOR_FILE, TENSORS_FILE } from './manifest.js';
+import { PEFT_TYPES } from './peft.js';
+import { hasSuffix } from './targets.js';
+
+/** One module's LoRA, in PEFT's layout. */
+export interface LoraDraft {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly a: Float32Array; // [rank, in]
+  readonly b: Float32Array; // [out, rank]
+}
+
+/** One module's IA3: what its input or output is multiplied by. */
+export interface Ia3Draft {
+  readonly side: 'input' | 'output';
+  readonly factor: Float32Array; // [in] or [out]
+}
+
+/** One context's parameters, by full module name. */
+export interface GroupDraft<T> {
+  readonly modules: ReadonlyMap<string, T>;
+  /** Names or suffixes that mean exactly these modules; the full names where absent. */
+  readonly targetModules?: readonly string[];
+  /** LoRA only: the scale is alpha/sqrt(rank). */
+  readonly rankStabilized?: boolean;
+}
+
+type Groups<T> = ReadonlyMap<string, GroupDraft<T>>;
+
+export type AdapterDraft = AdapterNotes &
+  (
+    | { readonly method: 'lora'; readonly groups: Groups<LoraDraft> }
+    | { readonly method: 'ia3'; readonly groups: Groups<Ia3Draft> }
+    /** The bias, [out]. */
+    | { readonly method: 'bitfit'; readonly groups: Groups<Float32Array> }
+    | { readonly method: 'none'; readonly groups?: undefined }
+  );
+
+/** What an adapter of any method has. */
+export interface AdapterNotes {
+  /** weight [hiddenSize, imageDim], bias [hiddenSize]. */
+  readonly projector: { readonly weight: Float32Array; readonly bias: Float32Array } | null;
+  readonly task?: string;
+  readonly prompt?: string;
+  readonly imageTokens?: number;
+  /** Names of the two checkpoints; with a fingerprint, only that one is accepted. */
+  readonly backbone?: { readonly language: CheckpointName; readonly vision: CheckpointName | null };
+  readonly metrics?: Readonly<Record<string, unknown>>;
+  readonly training?: Readonly<Record<string, unknown>>;
+}
+
+export interface CheckpointName {
+  readonly name: string;
+  readonly fingerprint?: string;
+}
+
+/** A leftover of a process that died is certainly nobody's after this long. */
+const LEFTOVER_MS = 3_600_000;
+
+/**
+ * Writes the adapter. Throws RangeError, before anything is written, where the draft contradicts itself; the system's own errors
+ * where the disk does, with the folder as it was before.
+ */
+export async function writeAdapter(folder: string, draft: AdapterDraft): Promise<void> {
+  const place = resolve(folder);
+  const files = encodeDraft(basename(place), draft);
+  await mkdir(dirname(place), { recursive: true });
+  const temporary = hiddenName(place);
+  try {
+    for (const [path, content] of files) {
+      await mkdir(dirname(join(temporary, path)), { recursive: true });
+      await writeSynced(join(temporary, path), content);
+    }
+    for (const subfolder of new Set([...files.keys()].map((path) => dirname(join(temporary, path))))) await syncFolder(subfolder);
+    await moveInto(temporary, place);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+  await syncFolder(dirname(place));
+  await sweep(place);
+}
+
+/** The files of a draft, by relative path. */
+function encodeDraft(name: string, draft: AdapterDraft): Map<string, Uint8Array> {
+  const files = new Map<string, Uint8Array>();
+  const contexts = draft.groups === undefined ? [] : [...draft.groups.keys()];
+  for (const context of contexts)
+    if (!CONTEXT.is(context)) throw new RangeError(`Expected a context to be ${CONTEXT.words} but received ${quote(context)}`);
+  if (contexts.length > 1 && contexts.includes(ALL_CONTEXTS))
+    throw new RangeError(`Expected "${ALL_CONTEXTS}" to be the only context`);
+  if (draft.method !== 'none' && contexts.length === 0)
+    throw new RangeError(`Expected a context at least for method ${draft.method}`);
+  files.set(MANIFEST_FILE, encodeJson(manifestOf(name, draft, contexts)));
+  for (const { context, config, tensors } of encodeGroups(draft)) {
+    files.set(`${context}/${CONFIG_FILE}`, encodeJson(config));
+    files.set(`${context}/${TENSORS_FILE}`, encodeSafetensors(tensors, [['format', 'pt']]));
+  }
+  if (draft.projector !== null) files.set(PROJECTOR_FILE, encodeProjector(draft.projector));
+  return files;
+}
+
+function manifestOf(name: string, draft: AdapterDraft, contexts: readonly string[]): object {
+  const { backbone, task, imageTokens, prompt = '', metrics, training, method, projector } = draft;
+  return {
+    format: FORMAT,
+    method,
+    contexts,
+    name,
+    task,
+    backbone: backbone && {
+      language: backbone.language.name,
+      language_fingerprint: backbone.language.fingerprint,
+      vision: backbone.vision?.name ?? null,
+      vision_fingerprint: backbone.vision?.fingerprint,
+    },
+    projector: projector === null ? false : undefined,
+    image_tokens: imageTokens,
+    prompt,
+    metrics,
+    training,
+  };
+}
+
+interface EncodedGroup {
+  readonly context: string;
+  readonly config: object;
+  readonly tensors: readonly (readonly [string, Tensor])[];
+}
+
+function encodeGroups(draft: AdapterDraft): EncodedGroup[] {
+  const language = draft.backbone?.language.name ?? null;
+  const encode = <T>(
+    groups: Groups<T>,
+    encodeGroup: (group: GroupDraft<T>, targets: readonly string[]) => Omit<EncodedGroup, 'context'>,
+  ) =>
+    [...groups].map(([context, group]): EncodedGroup => {
+      const targets = group.targetModules ?? [...group.modules.keys()].sort();
+      const { config, tensors } = encodeGroup(group, targets);
+      const common = { base_model_name_or_path: language, task_type: 'CAUSAL_LM', inference_mode: true, target_modules: targets };
+      return { context, config: { ...common, ...config }, tensors };
+    });
+  switch (draft.method) {
+    case 'lora':
+      return encode(draft.groups, encodeLora);
+    case 'ia3':
+      return encode(draft.groups, encodeIa3);
+    case 'bitfit':
+      return encode(draft.groups, ({ modules }) => ({
+        config: { peft_type: PEFT_TYPES.bitfit, bias: 'none' },
+        tensors: [...modules].map(([module, bias]) => [`base_model.model.${module}.bias`, tensor([bias.length], bias)]),
+      }));
+    default:
+      return [];
+  }
+}
+
+function encodeLora({ modules, rankStabilized = false }: GroupDraft<LoraDraft>): Omit<EncodedGroup, 'context'> {
+  const rank = mostFrequent([...modules.values()].map((module) => module.rank));
+  const alpha = mostFrequent([...modules.values()].map((module) => module.alpha));
+  const differing = (value: (module: LoraDraft) => number, usual: number) =>
+    Object.fromEntries(
+      [...modules]
+        .filter(([, module]) => value(module) !== usual)
+        .map(([name, module]) => [name.replaceAll('.', '\\.'), value(module)]),
+    );
+  return {
+    config: {
+      peft_type: PEFT_TYPES.lora,
+      r: rank,
+      lora_alpha: alpha,
+      rank_pattern: differing((module) => module.rank, rank),
+      alpha_pattern: differing((module) => module.alpha, alpha),
+      use_rslora: rankStabilized,
+      lora_dropout: 0,
+      bias: 'none',
+    },
+    tensors: [...modules].flatMap(([name, module]) => [
+      [`base_model.model.${name}.lora_A.weight`, tensor([module.rank, module.a.length / module.rank], module.a)] as const,
+      [`base_model.model.${name}.lora_B.weight`, tensor([module.b.length / module.rank, module.rank], module.b)] as const,
+    ]),
+  };
+}
+
+function encodeIa3({ modules }: GroupDraft<Ia3Draft>, targets: readonly string[]): Omit<EncodedGroup, 'context'> {
+  const scalesInput = (target: string): boolean => {
+    const sides = new Set([...modules].filter(([name]) => hasSuffix(name, target)).map(([, module]) => module.side));
+    if (sides.size > 1) throw new RangeError(`Expected ${target} to scale one side but received both`);
+    return sides.has('input');
+  };
+  return {
+    config: { peft_type: PEFT_TYPES.ia3, feedforward_modules: targets.filter(scalesInput) },
+    tensors: [...modules].map(([name, { side, factor }]) => [
+      `base_model.model.${name}.ia3_l`,
+      tensor(side === 'input' ? [1, factor.length] : [factor.length, 1], factor),
+    ]),
+  };
+}
+
+function encodeProjector({ weight, bias }: { weight: Float32Array; bias: Float32Array }): Uint8Array {
+  return encodeSafetensors([
+    ['weight', tensor([bias.length, weight.length / bias.length], weight)],
+    ['bias', tensor([bias.length], bias)],
+  ]);
+}
+
+function tensor(shape: readonly number[], values: Float32Array): Tensor {
+  if (!shape.every(Number.isSafeInteger))
+    throw new RangeError(`Expected whole rows but received a tensor of [${shape.join(', ')}]`);
+  return { dtype: 'float32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+}
+
+function encodeJson(value: object): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** The value that needs the fewest exceptions; the first of equals. */
+function mostFrequent(values: readonly number[]): number {
+  const counts = new Map<number, number>();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  const [usual] = [...counts].sort(([, a], [, b]) => b - a);
+  if (usual === undefined) throw new RangeError('Expected a module at least but received none');
+  return usual[0];
+}
+
+/** Beside the place, and overlooked by the registry. */
+function hiddenName(place: string): string {
+  return join(dirname(place), `.${basename(place)}.tmp-${randomUUID()}`);
+}
+
+/** A folder that is not empty cannot be replaced in one step: the old one steps aside, and comes back if the new one cannot take its place. */
+async function moveInto(temporary: string, place: string): Promise<void> {
+  const aside = hiddenName(place);
+  try {
+    await rename(place, aside);
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+    await rename(temporary, place);
+    return;
+  }
+  try {
+    await rename(temporary, place);
+  } catch (error) {
+    await rename(aside, place);
+    throw error;
+  }
+  await rm(aside, { recursive: true, force: true });
+}
+
+/** Removes what writers of this adapter that died long ago left behind, now that a complete one is in place. */
+async function sweep(place: string): Promise<void> {
+  const folder = dirname(place);
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(`.${basename(place)}.tmp-`)) continue;
+    const info = await stat(join(folder, name)).catch(() => undefined);
+    if (info !== undefined && Date.now() - info.mtimeMs > LEFTOVER_MS)
+      await rm(join(folder, name), { recursive: true, force: true });
+  }
+}
+
+async function writeSynced(path: string, content: Uint8Array): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Makes names in a folder durable. Windows has no such call. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * Every setting in one table: what it may be, what it is unless told, and the sentence that explains it. Flags, environment and graft.yaml
+ * all derive from it (`maxBatch` is `--max-batch`, `GRAFT_MAX_BATCH` and `maxBatch:`), so that none of them can know more than the others.
+ * A flag wins over the environment, that over the file, that over the default; all wrong values are named at once.
+ */
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { AppError } from './errors.js';
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+
+interface Setting<T> {
+  readonly schema: z.ZodType<T>;
+  /** What a right value is, for errors: `Expected ${expected} but received ...`. */
+  readonly expected: string;
+  /** Absent where the setting must be given. */
+  readonly default?: T;
+  readonly help: string;
+  /** A relative path is relative to the working directory, or to graft.yaml where it stands there. */
+  readonly isPath?: true;
+}
+
+const SETTINGS = {
+  backbone: path_('Backbone: a folder with backbone.json, that file, or a language checkpoint folder (text only)'),
+  adapters: { ...optional(path_('Folder of adapters, one a sub-folder; default ./adapters where it exists')), default: null },
+  host: { ...text('Address to listen on'), default: '127.0.0.1' },
+  port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
+  maxBatch: { ...integer(1, 1024, 'Sequences that run at once; every one reserves its key-value cache'), default: 32 },
+  contextLength: { ...optional(integer(8, 1_048_576, 'Tokens a sequence can hold; default: what the checkpoint was made for, at most 2048')), default: null },
+  threads: { ...integer(1, 1024, 'Threads that compute'), default: availableParallelism() },
+  adapterCacheBytes: { ...bytes('Memory for adapters'), default: 1024 ** 3 },
+  visionCacheBytes: { ...bytes('Memory for encoded images'), default: 256 * 10 ** 6 },
+  prefillTokens: { ...integer(1, 1_048_576, 'Prompt tokens that one step may take in'), default: 512 },
+  queueLimit: { ...integer(1, 1_000_000, 'Requests that may wait; one more gets a 429'), default: 256 },
+  defaultAdapter: { ...optional(text('Adapter of caption requests that name none; without it they are refused')), default: null },
+  requestTimeoutMs: { ...integer(1, 86_400_000, 'Longest time for one request, in milliseconds'), default: 60_000 },
+  maxImageBytes: { ...bytes('Largest image file'), default: 20 * 10 ** 6 },
+  maxImagePixels: { ...integer(1, 1e9, 'Most pixels of an image, all its frames together'), default: 64e6 },
+  imageProcesses: { ...count(1, 2, 'Processes that decode images'), default: 1 as const },
+  maxTokens: { ...integer(1, 1_048_576, 'Upper bound of max_tokens'), default: 256 },
+  drainMs: { ...integer(0, 3_600_000, 'Time for outstanding requests when the server is told to stop, in milliseconds'), default: 20_000 },
+  logLevel: { ...choice(LOG_LEVELS, 'Least severe log lines to print'), default: 'info' as const },
+} satisfies Record<string, Setting<unknown>>;
+
+export type ConfigKey = keyof typeof SETTINGS;
+export type Config = { readonly [Key in ConfigKey]: z.output<(typeof SETTINGS)[Key]['schema']> };
+
+export const CONFIG_KEYS = Object.keys(SETTINGS) as ConfigKey[];
+
+/** Where values come from. */
+export interface ConfigSources {
+  /** By config key, as the command line gave them. */
+  readonly flags: Readonly<Partial<Record<ConfigKey, string>>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** `--config`; a file that must exist. */
+  readonly file?: string | undefined;
+  readonly folder: string;
+}
+
+/** A flag as `--help` shows it. */
+export interface FlagInfo {
+  readonly key: ConfigKey;
+  readonly flag: string;
+  readonly environment: string;
+  readonly help: string;
+}
+
+export function flagInfos(): FlagInfo[] {
+  return CONFIG_KEYS.map((key) => {
+    const setting: Setting<unknown> = SETTINGS[key];
+    const shown = setting.default === undefined || setting.default === null ? '' : ` (default ${String(setting.default)})`;
+    return { key, flag: `--${kebab(key)}`, environment: environmentName(key), help: `${setting.help}${shown}` };
+  });
+}
+
+/** Reads all sources into one frozen configuration. Throws `invalid_config` naming every wrong value: its key, source, what was expected, what came. */
+export async function loadConfig(sources: ConfigSources): Promise<Config> {
+  const faults: string[] = [];
+  const file = await readFileValues(sources, faults);
+  const values = Object.fromEntries(CONFIG_KEYS.map((key) => [key, resolve(key, sources, file, faults)]));
+  if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The configuration is wrong', faults);
+  return Object.freeze(values) as Config;
+}
+
+interface FileValues {
+  readonly name: string;
+  readonly folder: string;
+  readonly values: ReadonlyMap<string, unknown>;
+}
+
+function resolve(key: ConfigKey, { flags, env, folder }: ConfigSources, file: FileValues | null, faults: string[]): unknown {
+  const setting: Setting<unknown> = SETTINGS[key];
+  const variable = environmentName(key);
+  const found = [
+    { value: flags[key], source: `--${kebab(key)}`, folder },
+    { value: env[variable] === '' ? undefined : env[variable], source: variable, folder },
+    { value: file?.values.get(key), source: file?.name ?? '', folder: file?.folder ?? folder },
+  ].find(({ value }) => value !== undefined);
+
+  if (!found) {
+    if (setting.default === undefined) {
+      faults.push(`${key}: Expected ${setting.expected} (--${kebab(key)}, ${variable} or ${key} in graft.yaml) but received nothing`);
+    }
+    return setting.default;
+  }
+  const parsed = setting.schema.safeParse(found.value);
+  if (!parsed.success) faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);
+  return setting.isPath && typeof parsed.data === 'string' ? path.resolve(found.folder, parsed.data) : parsed.data;
+}
+
+async function readFileValues(sources: ConfigSources, faults: string[]): Promise<FileValues | null> {
+  const { env, folder } = sources;
+  const asked = sources.file ?? (env['GRAFT_CONFIG'] || undefined);
+  const file = path.resolve(folder, asked ?? 'graft.yaml');
+  const content = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (asked !== undefined || error.code !== 'ENOENT') faults.push(`config: Expected a readable file at ${file} but received ${error.code ?? error.message}`);
+    return null;
+  });
+  if (content === null) return null;
+
+  const document = parseDocument(content);
+  const name = path.basename(file);
+  for (const { message } of document.errors) faults.push(`${name}: Expected YAML but received: ${message.split('\n')[0]}`);
+  const value: unknown = document.errors.length > 0 ? {} : (document.toJS() ?? {});
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    faults.push(`${name}: Expected settings as "key: value" lines but received ${JSON.stringify(value)}`);
+    return null;
+  }
+  const values = new Map(Object.entries(value as Record<string, unknown>));
+  for (const key of values.keys()) {
+    if (!Object.hasOwn(SETTINGS, key)) faults.push(`${name}: Expected a known setting but received ${key}; did you mean ${nearest(key)}?`);
+  }
+  return { name, folder: path.dirname(file), values };
+}
+
+function kebab(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+function environmentName(key: string): string {
+  return `GRAFT_${kebab(key).replaceAll('-', '_').toUpperCase()}`;
+}
+
+/** The known key with the fewest edits to this one. */
+function nearest(unknown: string): string {
+  const plain = (key: string) => key.replace(/[^a-z0-9]/gi, '').toLowerCase();
+  const ranked = CONFIG_KEYS.map((key) => ({ key, distance: editDistance(plain(unknown), plain(key)) }));
+  return ranked.reduce((best, next) => (next.distance < best.distance ? next : best)).key;
+}
+
+/** Levenshtein's: insertions, deletions and replacements. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+function text(help: string) {
+  return { schema: z.string().min(1), expected: 'a text', help };
+}
+
+function path_(help: string) {
+  return { schema: z.string().min(1), expected: 'a path', help, isPath: true as const };
+}
+
+function integer(min: number, max: number, help: string) {
+  return { schema: z.preprocess(numeric, z.int().min(min).max(max)), expected: `an integer from ${min} to ${max}`, help };
+}
+
+function count<Min extends number, Max extends number>(min: Min, max: Max, help: string) {
+  return { schema: z.preprocess(numeric, z.literal([min, max])), expected: `${min} or ${max}`, help };
+}
+
+function choice<const Choice extends string>(choices: readonly Choice[], help: string) {
+  return { schema: z.enum(choices), expected: `one of ${choices.join(', ')}`, help };
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KIB: 1024, MIB: 1024 ** 2, GIB: 1024 ** 3, TIB: 1024 ** 4 };
+
+function bytes(help: string) {
+  const parse = (value: unknown): unknown => {
+    const [, amount, unit] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)\s*([KMGT]?i?B|)$/i.exec(value.trim())) || [];
+    return amount === undefined ? value : Math.round(Number(amount) * (UNITS[(unit ?? '').toUpperCase()] ?? Number.NaN));
+  };
+  return { schema: z.preprocess(parse, z.int().nonnegative()), expected: 'a size such as 64MB or 1GiB', help };
+}
+
+/** The same setting, which may also be left open: `null`, or "none" on a command line. */
+function optional<T extends z.ZodType, Rest extends { readonly schema: T; readonly expected: string }>(setting: Rest) {
+  const schema = z.preprocess((value) => (value === 'none' ? null : value), setting.schema.nullable());
+  return { ...setting, schema: schema as unknown as z.ZodType<z.output<Rest['schema']> | null>, expected: `${setting.expected}, or none` };
+}
+
+function numeric(value: unknown): unknown {
+  return typeof value === 'string' && /^\d+(e\d+)?$/i.test(value.trim()) ? Number(value) : value;
+}
