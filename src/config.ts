@@ -24,8 +24,8 @@ interface Setting<T> {
 }
 
 const SETTINGS = {
-  backbone: path_('Backbone: a folder with backbone.json, that file, or a language checkpoint folder (text only)'),
-  adapters: { ...optional(path_('Folder of adapters, one a sub-folder; default ./adapters where it exists')), default: null },
+  backbone: location('Backbone: a folder with backbone.json, that file, or a language checkpoint folder (text only)'),
+  adapters: { ...optional(location('Folder of adapters, one a sub-folder; default ./adapters where it exists')), default: null },
   host: { ...text('Address to listen on'), default: '127.0.0.1' },
   port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
   maxBatch: { ...integer(1, 1024, 'Sequences that run at once; every one reserves its key-value cache'), default: 32 },
@@ -169,7 +169,7 @@ function text(help: string) {
   return { schema: z.string().min(1), expected: 'a text', help };
 }
 
-function path_(help: string) {
+function location(help: string) {
   return { schema: z.string().min(1), expected: 'a path', help, isPath: true as const };
 }
 

@@ -105,8 +105,7 @@ async function readContent(folder: string, faults: Faults): Promise<Content> {
 /** Of bytes in memory, what `digestFolder` is of files. */
 function digestOf(files: ReadonlyMap<string, Uint8Array>): string {
   const hash = new ContentHash();
-  for (const path of [...files.keys()].sort()) {
-    const content = files.get(path)!;
+  for (const [path, content] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
     hash.file(path, content.byteLength);
     hash.update(content);
   }

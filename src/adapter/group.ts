@@ -183,7 +183,8 @@ function checkLayout({ fanInFanOut }: PeftConfig, targets: readonly LinearModule
 function transpose(values: Float32Array, rows: number, columns: number, factor = 1): Float32Array {
   const result = new Float32Array(values.length);
   for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) result[column * rows + row] = values[row * columns + column]! * factor;
+    for (let column = 0; column < columns; column++)
+      result[column * rows + row] = (values[row * columns + column] as number) * factor;
   }
   return result;
 }

@@ -76,7 +76,7 @@ class Thread {
       this.#waiters.set(id, { resolve, reject });
       // Only a load under way keeps the process alive.
       worker.ref();
-      worker.postMessage({ id, ref } satisfies LoadCommand);
+      worker.postMessage({ id, ref } satisfies LoadCommand, []);
     });
   }
 
@@ -87,8 +87,7 @@ class Thread {
   }
 
   #start(): Worker {
-    const { entry, execArgv } = runnable(this.#entry);
-    const worker = new Worker(entry, { workerData: this.#target, execArgv, name: 'adapter-loader' });
+    const worker = startWorker(this.#entry, this.#target);
     worker.on('message', (event: LoadEvent) => this.#settle(event));
     worker.on('error', (cause) => this.#end(worker, diedError(String(cause), cause)));
     worker.on('messageerror', (cause) => this.#end(worker, diedError(String(cause), cause)));
@@ -116,11 +115,18 @@ class Thread {
   }
 }
 
-/** The entry as it lies beside this code: the built file, or its source (run through tsx) where this file is source itself. */
-function runnable(entry: URL): { entry: URL; execArgv: string[] } {
-  if (!import.meta.url.endsWith('.ts')) return { entry, execArgv: [] };
-  const tsx = createRequire(import.meta.url).resolve('tsx');
-  return { entry: new URL(entry.href.replace(/\.js$/, '.ts')), execArgv: ['--import', pathToFileURL(tsx).href] };
+/**
+ * Runs the entry as it lies beside this code: the built file, or its source where this file is source itself. tsx must then be
+ * registered by hand: given as `--import`, it leaves threads other than the first alone.
+ */
+function startWorker(entry: URL, target: AdapterTarget): Worker {
+  const options = { workerData: target, execArgv: [], name: 'adapter-loader' };
+  if (!import.meta.url.endsWith('.ts')) return new Worker(entry, options);
+  const source = entry.href.replace(/\.js$/, '.ts');
+  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx'));
+  const api = new URL('./esm/api/index.mjs', tsx).href;
+  const code = `import('${api}').then((tsx) => { tsx.register(); return import('${source}'); });`;
+  return new Worker(code, { ...options, eval: true });
 }
 
 function diedError(reason: string, cause?: unknown): AppError {

@@ -33,8 +33,7 @@ export function translate(python: string): string {
 /** Whether a pattern of `field` can be used at all; adds a fault where not. Runs nothing. */
 export function checkPattern(python: string, field: string, faults: Faults): boolean {
   try {
-    new RegExp(translate(python));
-    return true;
+    return new RegExp(translate(python)) instanceof RegExp;
   } catch (error) {
     faults.add(`Expected ${field} to be a regular expression but received ${quote(python)} (${(error as Error).message})`);
     return false;

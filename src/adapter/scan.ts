@@ -77,7 +77,7 @@ export async function exists(path: string): Promise<boolean> {
 
 /** The results in order, with at most `limit` of the calls under way at once. Stops at the first that throws. */
 export async function mapConcurrent<T, R>(items: readonly T[], limit: number, map: (item: T) => Promise<R>): Promise<R[]> {
-  const results = new Array<R>(items.length);
+  const results: R[] = [];
   const queue = items.entries();
   const work = async (): Promise<void> => {
     // One iterator for all: each takes the next item that nobody has.

@@ -12,7 +12,8 @@ import { checkPattern, firstMatches } from './pattern.js';
 export type Names = readonly string[] | string;
 
 export interface Targeting {
-  readonly modules: Names | 'all-linear';
+  /** `all-linear` means every module. */
+  readonly modules: Names;
   readonly exclude: Names;
   /** Indexes of the layers that are meant; null: all. */
   readonly layers: readonly number[] | null;

@@ -1,0 +1,164 @@
+/**
+ * Every Prometheus metric, in one place: what it is called, what it means and who feeds it. The only file that knows prom-client.
+ * Meanings are those of vLLM's metrics where it has one, so that its dashboards and the Gateway API's inference extension can be pointed here.
+ * Labels take values from fixed lists only; adapters are never labels, since there may be thousands.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { ErrorCode } from './errors.js';
+import type { EngineCounts, EngineGauges, GenerateResult } from './serving/protocol.js';
+
+/** Whole requests: from a cached caption to a long text on a slow machine. */
+const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+/** Parts of one, down to a step. */
+const PART_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+export interface RequestObservation {
+  /** A route's template, never a path. */
+  readonly route: string;
+  readonly outcome: 'ok' | ErrorCode;
+  readonly seconds: number;
+}
+
+/** What the front end knows at a scrape, besides the engine's own gauges. */
+export interface FrontGauges {
+  /** Requests that wait: to be decoded, or for a row. */
+  readonly queueLength: number;
+  readonly adaptersRegistered: number;
+}
+
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #requests = this.#counter('requests_total', 'Requests by route and outcome (ok or an error code)', ['route', 'outcome']);
+  readonly #e2e = this.#histogram('e2e_request_latency_seconds', 'From a request to the end of its answer', REQUEST_SECONDS);
+  readonly #finished = this.#counter('request_success_total', 'Finished sequences by reason', ['finished_reason']);
+
+  readonly #ttft = this.#histogram('time_to_first_token_seconds', 'From a request to its first token', REQUEST_SECONDS);
+  readonly #interToken = this.#histogram('inter_token_latency_seconds', 'Between two tokens of a sequence', PART_SECONDS);
+  readonly #queue = this.#histogram('request_queue_time_seconds', 'Waiting for a row, once adapter and image were there', PART_SECONDS);
+  readonly #prefill = this.#histogram('request_prefill_time_seconds', 'From a row to the first token', PART_SECONDS);
+  readonly #decode = this.#histogram('request_decode_time_seconds', 'From the first token to the last', REQUEST_SECONDS);
+  readonly #vision = this.#histogram('vision_encode_seconds', 'Vision encoder, for images that were not cached', PART_SECONDS);
+  readonly #adapterWait = this.#histogram('request_adapter_wait_seconds', 'Waiting for adapter bytes, on a cache miss', PART_SECONDS);
+  readonly #requestPrompt = this.#histogram('request_prompt_tokens', 'Prompt and image tokens of a request', TOKENS);
+  readonly #requestGeneration = this.#histogram('request_generation_tokens', 'Generated tokens of a request', TOKENS);
+
+  readonly #batchSize = this.#histogram('batch_size', 'Rows of one step', ROWS);
+  readonly #iterationTokens = this.#histogram('iteration_tokens', 'Prompt and generated tokens of one step', TOKENS);
+  readonly #step = this.#histogram('step_seconds', 'One step of the batch', PART_SECONDS);
+  readonly #promptTokens = this.#counter('prompt_tokens_total', 'Prompt and image tokens that were computed');
+  readonly #generationTokens = this.#counter('generation_tokens_total', 'Generated tokens of finished requests');
+
+  readonly #running = this.#gauge('num_requests_running', 'Requests in the batch');
+  readonly #waiting = this.#gauge('num_requests_waiting', 'Requests in the engine that wait for a row, an adapter or an image');
+  readonly #rows = this.#gauge('num_rows_running', 'Sequences in the batch');
+  readonly #queueLength = this.#gauge('queue_length', 'Requests that wait anywhere; admission refuses above queueLimit');
+  readonly #kvUsage = this.#gauge('kv_usage_ratio', 'Used part of the key-value cache, 0 to 1');
+
+  readonly #adapterHits = this.#counter('adapter_cache_hits_total', 'Adapters found in memory');
+  readonly #adapterMisses = this.#counter('adapter_cache_misses_total', 'Adapters not found in memory');
+  readonly #adapterLoads = this.#counter('adapter_loads_total', 'Adapters read from disk');
+  readonly #adapterLoadFailures = this.#counter('adapter_load_failures_total', 'Adapters that could not be loaded');
+  readonly #adapterEvictions = this.#counter('adapter_evictions_total', 'Adapters removed from memory to make room');
+  readonly #adapterLoadSeconds = this.#histogram('adapter_load_seconds', 'Reading and checking one adapter', PART_SECONDS);
+  readonly #adapterBytes = this.#gauge('adapter_cache_bytes', 'Memory that adapters take', ['tier']);
+  readonly #adapterCapacity = this.#gauge('adapter_cache_capacity_bytes', 'Memory that adapters may take', ['tier']);
+  readonly #adaptersResident = this.#gauge('adapters_resident', 'Adapters in memory');
+  readonly #adaptersRegistered = this.#gauge('adapters_registered', 'Adapters in the adapters folder');
+  readonly #adapterLeases = this.#gauge('adapter_leases', 'Uses of adapters by requests now');
+
+  readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
+  readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
+  readonly #visionBytes = this.#gauge('vision_cache_bytes', 'Memory that image features take');
+  readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
+  readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
+
+  constructor() {
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  request({ route, outcome, seconds }: RequestObservation): void {
+    this.#requests.inc({ route, outcome });
+    if (outcome === 'ok') this.#e2e.observe(seconds);
+  }
+
+  firstToken(seconds: number): void {
+    this.#ttft.observe(seconds);
+  }
+
+  nextToken(seconds: number): void {
+    this.#interToken.observe(seconds);
+  }
+
+  generated({ choices, timings, promptTokens, imageTokens, completionTokens, visionCache, adapterCache }: GenerateResult): void {
+    for (const { finishReason } of choices) this.#finished.inc({ finished_reason: finishReason });
+    this.#queue.observe(timings.queueMs / 1000);
+    this.#prefill.observe(timings.prefillMs / 1000);
+    this.#decode.observe(timings.decodeMs / 1000);
+    if (visionCache === 'miss') this.#vision.observe(timings.visionMs / 1000);
+    if (adapterCache === 'miss') this.#adapterWait.observe(timings.adapterMs / 1000);
+    this.#requestPrompt.observe(promptTokens + imageTokens);
+    this.#requestGeneration.observe(completionTokens);
+  }
+
+  /** Adds what the engine counted since its last message: sums survive its restarts. */
+  counts(counts: EngineCounts): void {
+    this.#adapterHits.inc(counts.adapterHits);
+    this.#adapterMisses.inc(counts.adapterMisses);
+    this.#adapterLoads.inc(counts.adapterLoads);
+    this.#adapterLoadFailures.inc(counts.adapterLoadFailures);
+    this.#adapterEvictions.inc(counts.adapterEvictions);
+    this.#visionHits.inc(counts.visionHits);
+    this.#visionMisses.inc(counts.visionMisses);
+    this.#promptTokens.inc(counts.promptTokens);
+    this.#generationTokens.inc(counts.generatedTokens);
+    for (const seconds of counts.adapterLoadSeconds) this.#adapterLoadSeconds.observe(seconds);
+    for (const seconds of counts.stepSeconds) this.#step.observe(seconds);
+    for (const rows of counts.batchSizes) {
+      this.#batchSize.observe(rows);
+      // Messages come one a step; where several steps share one, its prompt tokens are spread over them.
+      this.#iterationTokens.observe(rows + counts.promptTokens / counts.batchSizes.length);
+    }
+  }
+
+  engineRestarted(): void {
+    this.#engineRestarts.inc();
+  }
+
+  imageProcessRestarted(): void {
+    this.#imageRestarts.inc();
+  }
+
+  /** The exposition text of everything, with these gauges. */
+  render(engine: EngineGauges, front: FrontGauges): Promise<string> {
+    this.#running.set(engine.runningRequests);
+    this.#waiting.set(engine.waitingRequests);
+    this.#rows.set(engine.runningRows);
+    this.#queueLength.set(front.queueLength);
+    this.#kvUsage.set(engine.kvUsage);
+    this.#adapterBytes.set({ tier: 'ram' }, engine.adapterBytes);
+    this.#adapterCapacity.set({ tier: 'ram' }, engine.adapterCapacityBytes);
+    this.#adaptersResident.set(engine.adapterResident);
+    this.#adaptersRegistered.set(front.adaptersRegistered);
+    this.#adapterLeases.set(engine.adapterLeases);
+    this.#visionBytes.set(engine.visionBytes);
+    return this.#registry.metrics();
+  }
+
+  #counter(name: string, help: string, labelNames: readonly string[] = []): Counter {
+    return new Counter({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
+  }
+
+  #gauge(name: string, help: string, labelNames: readonly string[] = []): Gauge {
+    return new Gauge({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
+  }
+
+  #histogram(name: string, help: string, buckets: readonly number[]): Histogram {
+    return new Histogram({ name: `graft_${name}`, help, buckets: [...buckets], registers: [this.#registry] });
+  }
+}
