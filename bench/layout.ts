@@ -12,7 +12,7 @@ const [model = 'real', threads = '2', rank = '8', steps = '200'] = process.argv.
 const ROWS = [1, 8, 32];
 
 const { backbone, target } = await prepareModel(model as ModelName);
-const decoder = await Decoder.open(backbone, { threads: Number(threads), rows: Math.max(...ROWS), capacity: 128 });
+const decoder = await Decoder.open(backbone, { threads: Number(threads), rows: Math.max(...ROWS), maxLength: 256 });
 const lora = Array.from({ length: Math.max(...ROWS) }, (_, index) =>
   randomAdapter(target, { name: `lora-${index}`, method: 'lora', rank: Number(rank), contexts: ['text'], seed: index }),
 );

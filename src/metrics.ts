@@ -5,7 +5,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
-import type { EngineCounts, EngineGauges, GenerateResult } from './serving/protocol.js';
+import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
 
 /** Whole requests: from a cached caption to a long text on a slow machine. */
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -14,10 +14,15 @@ const PART_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
+/** prom-client's own gauges that break Prometheus' naming rules; nodejs_active_* without the suffix say the same. */
+const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
+
 export interface RequestObservation {
   /** A route's template, never a path. */
   readonly route: string;
   readonly outcome: 'ok' | ErrorCode;
+  /** Whether it asked for text; the times of health checks and scrapes would say nothing. */
+  readonly generating: boolean;
   readonly seconds: number;
 }
 
@@ -76,15 +81,16 @@ export class Metrics {
 
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
 
   get contentType(): string {
     return this.#registry.contentType;
   }
 
-  request({ route, outcome, seconds }: RequestObservation): void {
+  request({ route, outcome, generating, seconds }: RequestObservation): void {
     this.#requests.inc({ route, outcome });
-    if (outcome === 'ok') this.#e2e.observe(seconds);
+    if (generating && outcome === 'ok') this.#e2e.observe(seconds);
   }
 
   firstToken(seconds: number): void {
@@ -95,8 +101,11 @@ export class Metrics {
     this.#interToken.observe(seconds);
   }
 
-  generated({ choices, timings, promptTokens, imageTokens, completionTokens, visionCache, adapterCache }: GenerateResult): void {
-    for (const { finishReason } of choices) this.#finished.inc({ finished_reason: finishReason });
+  finished(reason: FinishReason): void {
+    this.#finished.inc({ finished_reason: reason });
+  }
+
+  generated({ timings, promptTokens, imageTokens, completionTokens, visionCache, adapterCache }: GenerateResult): void {
     this.#queue.observe(timings.queueMs / 1000);
     this.#prefill.observe(timings.prefillMs / 1000);
     this.#decode.observe(timings.decodeMs / 1000);

@@ -72,18 +72,20 @@ function summarise(manifest: Manifest | null | undefined, configs: readonly Peft
 }
 
 async function readConfig(folder: string, path: string, manifest: Manifest | null, all: Faults): Promise<PeftConfig | undefined> {
+  const before = all.count;
   const faults = new FileFaults(path, all);
   const bytes = await attempt(path, all, () => readFile(join(folder, path), MAX_JSON_BYTES));
   if (bytes !== undefined) return parsePeftConfig(bytes, manifest?.method ?? null, faults);
-  if (faults.count === 0) faults.add('Expected a file but received none');
+  if (all.count === before) faults.add('Expected a file but received none');
   return undefined;
 }
 
 /** A file that is cut short shows in its header: the tensors must end where the file does. */
 async function checkHeader(folder: string, path: string, isRequired: boolean, all: Faults): Promise<void> {
+  const before = all.count;
   const file = await attempt(path, all, () => openFile(join(folder, path)));
   if (file === undefined) {
-    if (isRequired) new FileFaults(path, all).add('Expected a file but received none');
+    if (isRequired && all.count === before) new FileFaults(path, all).add('Expected a file but received none');
     return;
   }
   await attempt(path, all, async () => {

@@ -38,6 +38,7 @@ export function parseTargeting(fields: Fields): Targeting | undefined {
   }
   if (typeof modules === 'string' && layers !== undefined) {
     faults.add(`Expected no layers_to_transform beside a regular expression but received ${quote(layers)}`);
+    return undefined;
   }
   const isAllLinear = typeof modules === 'string' && modules.toLowerCase() === 'all-linear';
   return { modules: isAllLinear ? 'all-linear' : modules, exclude, layers: layers?.length ? layers : null, layersPattern };

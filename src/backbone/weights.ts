@@ -1,6 +1,7 @@
 /**
  * A checkpoint's tensors as graph values. Large weights enter by reference (the runtime maps the file); small ones that a build
- * changes (a folded BatchNorm) are read. Faults are collected: `check()` after a build names every tensor that is missing or misshapen.
+ * changes (a folded BatchNorm) are read. Faults are collected: `check()` names every tensor that is missing or misshapen. A shape comes
+ * from config.json, so nothing of its size is allocated before a tensor of that size has been found.
  */
 import path from 'node:path';
 import { AppError } from '../errors.js';
@@ -8,7 +9,6 @@ import type { Graph, Value } from '../onnx/graph.js';
 import { cast } from '../onnx/ops.js';
 import type { Checkpoint } from '../tensor/checkpoint.js';
 import { toFloat32 } from '../tensor/convert.js';
-import { elements } from '../tensor/tensor.js';
 
 const COMPUTE = 'float32';
 
@@ -31,18 +31,26 @@ export class Weights {
   /** The tensor as a float32 value of the graph, straight from the file; half-precision weights are widened by the graph. */
   value(g: Graph, name: string, shape: readonly number[]): Value {
     const entry = this.#entry(name, shape);
-    if (!entry) return g.constant(null, COMPUTE, shape, new Uint8Array(elements(shape) * 4));
+    // A value that no graph has: the build goes on to meet the other faults, and `check()` refuses it.
+    if (!entry) return { name, dtype: COMPUTE, shape };
     if (!g.initializers.has(entry.name)) this.bytes += entry.bytes;
     const location = path.relative(this.#folder, entry.path);
     return cast(g, g.weight(entry.name, entry.dtype, shape, { location, offset: entry.offset, bytes: entry.bytes }), COMPUTE);
   }
 
-  /** The tensor's numbers, for a build that computes with them. */
-  async read(name: string, shape: readonly number[]): Promise<Float32Array> {
-    return this.#entry(name, shape) ? toFloat32(await this.#checkpoint.read(name)) : new Float32Array(elements(shape));
+  /** Notes a fault where there is no such tensor: a build that reads many asks for all of them first. */
+  expect(name: string, shape: readonly number[]): void {
+    this.#entry(name, shape);
   }
 
-  /** Throws one `invalid_file` for all faults that the build met. */
+  /** The tensor's numbers, for a build that computes with them. Throws like `check()`. */
+  async read(name: string, shape: readonly number[]): Promise<Float32Array> {
+    this.expect(name, shape);
+    this.check();
+    return toFloat32(await this.#checkpoint.read(name));
+  }
+
+  /** Throws one `invalid_file` for all faults met so far. */
   check(): void {
     if (this.#faults.size > 0) throw AppError.ofFaults('invalid_file', this.#folder, [...this.#faults]);
   }

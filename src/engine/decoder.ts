@@ -4,7 +4,6 @@
  */
 import type { LoadedAdapter } from '../adapter/adapter.js';
 import { type BackboneDescription, openWeights } from '../backbone/backbone.js';
-import { AppError } from '../errors.js';
 import { float32, int32, int64, Session, type Tensor } from '../runtime/session.js';
 import { Bank } from './bank.js';
 import { KvCache } from './kv.js';
@@ -13,15 +12,12 @@ import { type BankShape, buildProgram, names, type Variant } from './program.js'
 /** Below this, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model). */
 const MAX_PLAIN_BYTES = 256 * 1024 * 1024;
 
-/** GroupQueryAttention's rotary positions work on whole vectors of this many numbers. */
-const HEAD_DIM_STEP = 16;
-
 export interface DecoderOptions {
   readonly threads: number;
   /** Rows that can run at once. */
   readonly rows: number;
   /** Tokens a row can hold. */
-  readonly capacity: number;
+  readonly maxLength: number;
 }
 
 /** A row that starts: BOS, the image's embeddings, then the rest of the prompt. */
@@ -44,8 +40,11 @@ interface Run {
   readonly adapters: readonly (LoadedAdapter | null)[];
   readonly tokens: number;
   readonly ids: BigInt64Array; // [rows, tokens]
-  /** Length of each row after the run. */
+  /** Length of each row before the run and after it. */
+  readonly starts: readonly number[];
   readonly lengths: readonly number[];
+  /** Rows of the cache that hold something before the run. */
+  readonly keep: number;
   readonly imageEmbeddings: Float32Array; // [n, hiddenSize]
   readonly imagePositions: BigInt64Array; // [n, 2]
   /** [row, token] of every logit row that is wanted. */
@@ -65,9 +64,6 @@ export class Decoder {
   readonly #prefillBank: Bank;
   readonly #decodeBank: Bank;
   readonly #weightBytes: number;
-  /** Reused by every run: making a fresh output costs the binding as much as ten nodes. */
-  readonly #logits: Float32Array; // [rows, vocabSize]
-  readonly #logitTensors = new Map<number, Tensor>();
 
   private constructor(backbone: BackboneDescription, options: DecoderOptions, bank: BankShape, weightBytes: number) {
     const { layerCount: layers, kvHeads, headDim } = backbone.language;
@@ -76,26 +72,18 @@ export class Decoder {
     this.#prefillBank = new Bank(bank);
     this.#decodeBank = new Bank(bank);
     this.#weightBytes = weightBytes;
-    this.#logits = new Float32Array(options.rows * backbone.language.vocabSize);
-    this.kv = new KvCache({ layers, kvHeads, headDim, capacity: options.capacity, rows: options.rows });
+    this.kv = new KvCache({ layers, kvHeads, headDim, maxLength: options.maxLength, rows: options.rows });
   }
 
   /** Builds the program that LoRA and BitFit need; the others follow when a batch first needs them. */
   static async open(backbone: BackboneDescription, options: DecoderOptions): Promise<Decoder> {
-    const { headDim } = backbone.language;
-    if (headDim % HEAD_DIM_STEP !== 0) {
-      throw new AppError(
-        'unsupported_model',
-        `${backbone.languageFolder}: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`,
-      );
-    }
     const { session, bank, weightBytes } = await openSession(backbone, 'rank', options);
     const decoder = new Decoder(backbone, options, bank, weightBytes);
     decoder.#sessions.set('rank', Promise.resolve(session));
     return decoder;
   }
 
-  /** Fills rows firstRow ... with their prompts; logits of each row's last token, valid until the next run. */
+  /** Fills rows firstRow ... with their prompts; logits of each row's last token. */
   async prefill(firstRow: number, rows: readonly PrefillRow[]): Promise<Float32Array[]> {
     const lengths = rows.map((row) => this.#lengthOf(row));
     const logits = await this.#prefill(
@@ -115,14 +103,16 @@ export class Decoder {
     );
   }
 
-  /** One step of the first rows; logits of each, valid until the next run. */
+  /** One step of the first rows; logits of each. */
   async decode(rows: readonly DecodeRow[]): Promise<Float32Array[]> {
     const logits = await this.#run(this.#decodeBank, {
       firstRow: 0,
       adapters: rows.map(({ adapter }) => adapter),
       tokens: 1,
       ids: BigInt64Array.from(rows, ({ tokenId }) => BigInt(tokenId)),
+      starts: rows.map(({ length }) => length),
       lengths: rows.map(({ length }) => length + 1),
+      keep: rows.length,
       imageEmbeddings: new Float32Array(0),
       imagePositions: new BigInt64Array(0),
       logitPositions: BigInt64Array.from(rows.flatMap((_, row) => [BigInt(row), 0n])),
@@ -161,7 +151,9 @@ export class Decoder {
       adapters: rows.map(({ adapter }) => adapter),
       tokens,
       ids,
+      starts: rows.map(() => 0),
       lengths,
+      keep: firstRow,
       imageEmbeddings: embeddings,
       imagePositions: BigInt64Array.from(positions),
       logitPositions: BigInt64Array.from(wanted.flat(), BigInt),
@@ -177,7 +169,9 @@ export class Decoder {
     const needed = bank.arrange(run.adapters, run.contexts);
     const variant = needed === 'plain' && this.#weightBytes > MAX_PLAIN_BYTES ? 'rank' : needed;
     const session = await this.#session(variant);
-    const kv = this.kv.view(run.firstRow, rows);
+    const longest = Math.max(...run.lengths);
+    // Rows before the first one of this run are running; the others have nothing yet.
+    this.kv.reserve(longest, run.keep);
     const feeds: Record<string, Tensor> = {
       [names.ids]: int64(run.ids, [rows, run.tokens]),
       [names.imageEmbeddings]: float32(run.imageEmbeddings, [run.imageEmbeddings.length / hiddenSize, hiddenSize]),
@@ -187,23 +181,14 @@ export class Decoder {
         Int32Array.from(run.lengths, (length) => length - 1),
         [rows],
       ),
-      [names.total]: int32(Int32Array.of(Math.max(...run.lengths)), [1]),
-      ...kv.past,
+      [names.total]: int32(Int32Array.of(longest), [1]),
+      [names.positions]: int64(positions(run), [rows, run.tokens]),
+      ...this.kv.view(run.firstRow, rows),
       ...bank.feeds(variant, run.tokens, run.gateKey, run.contextOf),
     };
-    const results = await session.run(feeds, { [names.logits]: this.#logitTensor(run.logitPositions.length / 2), ...kv.present });
+    const results = await session.run(feeds, { [names.logits]: null, [names.fresh]: null });
+    this.kv.append(run.firstRow, (results[names.fresh] as Tensor).data as Float32Array, run.tokens, run.starts, run.lengths);
     return (results[names.logits] as Tensor).data as Float32Array;
-  }
-
-  /** Where the logits of so many rows go; null (a fresh tensor) for more than the batch can have. */
-  #logitTensor(rows: number): Tensor | null {
-    if (rows > this.#options.rows) return null;
-    const known = this.#logitTensors.get(rows);
-    if (known) return known;
-    const { vocabSize } = this.#backbone.language;
-    const tensor = float32(this.#logits.subarray(0, rows * vocabSize), [rows, vocabSize]);
-    this.#logitTensors.set(rows, tensor);
-    return tensor;
   }
 
   #session(variant: Variant): Promise<Session> {
@@ -224,11 +209,20 @@ export class Decoder {
   }
 }
 
+/** Position of every token of a run, [rows, tokens]; padding repeats the last one. */
+function positions({ starts, lengths, tokens }: Run): BigInt64Array {
+  const result = new BigInt64Array(starts.length * tokens);
+  starts.forEach((start, row) => {
+    for (let token = 0; token < tokens; token++) result[row * tokens + token] = BigInt(Math.min(start + token, (lengths[row] as number) - 1));
+  });
+  return result;
+}
+
 async function openSession(backbone: BackboneDescription, variant: Variant, options: DecoderOptions) {
   const { language, languageFolder } = backbone;
   const { checkpoint, weights } = await openWeights(languageFolder, language);
   try {
-    const { model, bank, weightBytes } = buildProgram(language, weights, variant, options.capacity);
+    const { model, bank, weightBytes } = buildProgram(language, weights, variant, options.maxLength);
     return { session: await Session.open(model, { folder: languageFolder, threads: options.threads }), bank, weightBytes };
   } finally {
     await checkpoint.close();

@@ -34,7 +34,7 @@ export class Engine<M extends Member = Member> {
     projection: Projection | null,
   ) {
     this.backbone = backbone;
-    this.contextLength = decoder.kv.shape.capacity;
+    this.contextLength = decoder.kv.shape.maxLength;
     this.decoder = decoder;
     this.batch = new Batch(decoder);
     this.vision = vision;
@@ -49,8 +49,8 @@ export class Engine<M extends Member = Member> {
         `Expected a context length of at most ${language.maxPositions}, which ${language.family} at ${backbone.languageFolder} was made for, but received ${options.contextLength}`,
       );
     }
-    const capacity = options.contextLength ?? Math.min(language.maxPositions, DEFAULT_CONTEXT);
-    const decoder = await Decoder.open(backbone, { threads: options.threads, rows: options.maxBatch, capacity });
+    const maxLength = options.contextLength ?? Math.min(language.maxPositions, DEFAULT_CONTEXT);
+    const decoder = await Decoder.open(backbone, { threads: options.threads, rows: options.maxBatch, maxLength });
     if (!vision) return new Engine<M>(backbone, decoder, null, null);
     const encoder = await VisionEncoder.open(vision, options.threads, options.visionCacheBytes);
     const projection = await Projection.open(vision.model.imageDim, language.hiddenSize, options.threads);

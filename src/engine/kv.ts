@@ -1,6 +1,10 @@
 /**
- * Keys and values of all rows, one buffer a layer and part: [rows, kvHeads, capacity, headDim]. Running rows are the first ones, so that a run over them is a view
- * of the buffer and nothing is gathered. A row that leaves is replaced by the last one; a beam that forks is copied.
+ * Keys and values of all rows, one buffer a layer and part: [rows, kvHeads, capacity, headDim]. Running rows are the first ones, so that a run over
+ * them is a view of the buffer and nothing is gathered. A row that leaves is replaced by the last one; a beam that forks is copied.
+ *
+ * Attention could append to the buffers in place (they would be input and output at once), but onnxruntime's Node binding copies every output out of
+ * a run, the whole cache each step. So a run only reads the cache, gives the keys and values of its own tokens, and `append` writes those few numbers.
+ * What a run reads is proportional to `capacity`; it is therefore as small as the longest row allows, in powers of two.
  */
 import { float32, type Tensor } from '../runtime/session.js';
 import { names } from './program.js';
@@ -9,62 +13,108 @@ export interface KvShape {
   readonly layers: number;
   readonly kvHeads: number;
   readonly headDim: number;
-  /** Tokens a row can hold. */
-  readonly capacity: number;
   readonly rows: number;
+  /** The most tokens a row may have. */
+  readonly maxLength: number;
 }
 
-export interface KvView {
-  readonly past: Readonly<Record<string, Tensor>>;
-  /** The same tensors under the names of the outputs: attention appends in place. */
-  readonly present: Readonly<Record<string, Tensor>>;
-}
+const SMALLEST_CAPACITY = 64;
 
 export class KvCache {
   readonly shape: KvShape;
-  readonly #buffers: { readonly past: string; readonly present: string; readonly data: Float32Array }[] = [];
-  readonly #views = new Map<number, KvView>();
+  readonly #names: readonly string[];
+  /** In the order of the program's `fresh` output: layer by layer, keys before values. */
+  #buffers: Float32Array[];
+  readonly #views = new Map<number, Readonly<Record<string, Tensor>>>();
+  #capacity: number;
 
   constructor(shape: KvShape) {
     this.shape = shape;
-    for (let layer = 0; layer < shape.layers; layer++) {
-      for (const part of ['k', 'v'] as const) {
-        const data = new Float32Array(shape.rows * this.#rowSize);
-        this.#buffers.push({ past: names.past(layer, part), present: names.present(layer, part), data });
+    this.#names = Array.from({ length: shape.layers }, (_, layer) => [names.past(layer, 'k'), names.past(layer, 'v')]).flat();
+    this.#capacity = Math.min(SMALLEST_CAPACITY, shape.maxLength);
+    this.#buffers = this.#allocate();
+  }
+
+  /** Tokens that every row has room for now. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** The cache of rows first ... first + count − 1, as inputs of a run. */
+  view(first: number, count: number): Readonly<Record<string, Tensor>> {
+    const key = first * (this.shape.rows + 1) + count;
+    const known = this.#views.get(key);
+    if (known) return known;
+    const { kvHeads, headDim } = this.shape;
+    const view = Object.fromEntries(
+      this.#buffers.map((buffer, index) => {
+        const rows = buffer.subarray(first * this.#rowSize, (first + count) * this.#rowSize);
+        return [this.#names[index] as string, float32(rows, [count, kvHeads, this.#capacity, headDim])];
+      }),
+    );
+    this.#views.set(key, view);
+    return view;
+  }
+
+  /** Makes room for rows of this length. Only the first `rows` rows keep their content, `length` tokens of it. */
+  reserve(length: number, rows: number): void {
+    if (length > this.shape.maxLength) throw new RangeError(`Expected a row of at most ${this.shape.maxLength} tokens but received ${length}`);
+    let capacity = Math.min(SMALLEST_CAPACITY, this.shape.maxLength);
+    while (capacity < length) capacity = Math.min(capacity * 2, this.shape.maxLength);
+    // It shrinks only where nothing has to be moved for it.
+    if (capacity === this.#capacity || (capacity < this.#capacity && rows > 0)) return;
+    const { kvHeads, headDim } = this.shape;
+    const old = { buffers: this.#buffers, stride: this.#capacity * headDim };
+    this.#capacity = capacity;
+    this.#buffers = this.#allocate();
+    this.#views.clear();
+    for (const [index, buffer] of this.#buffers.entries()) {
+      for (let head = 0; head < rows * kvHeads; head++) {
+        buffer.set((old.buffers[index] as Float32Array).subarray(head * old.stride, (head + 1) * old.stride), head * capacity * headDim);
       }
     }
   }
 
-  /** Rows first ... first + count − 1. */
-  view(first: number, count: number): KvView {
-    const key = first * (this.shape.rows + 1) + count;
-    const known = this.#views.get(key);
-    if (known) return known;
-    const { kvHeads, capacity, headDim } = this.shape;
-    const past: Record<string, Tensor> = {};
-    const present: Record<string, Tensor> = {};
-    for (const buffer of this.#buffers) {
-      const rows = buffer.data.subarray(first * this.#rowSize, (first + count) * this.#rowSize);
-      past[buffer.past] = present[buffer.present] = float32(rows, [count, kvHeads, capacity, headDim]);
+  /**
+   * Adds what a run computed: fresh [rows, tokens, layers · 2 · kvHeads · headDim]. Row i of the run is row first + i here,
+   * had starts[i] tokens before, and has ends[i] now; what lies beyond is padding.
+   */
+  append(first: number, fresh: Float32Array, tokens: number, starts: readonly number[], ends: readonly number[]): void {
+    const { kvHeads, headDim } = this.shape;
+    const stride = this.#buffers.length * kvHeads * headDim;
+    for (const [row, start] of starts.entries()) {
+      for (let token = 0; token < (ends[row] as number) - start; token++) {
+        let from = (row * tokens + token) * stride;
+        for (const buffer of this.#buffers) {
+          let to = (first + row) * this.#rowSize + (start + token) * headDim;
+          for (let head = 0; head < kvHeads; head++) {
+            for (let at = 0; at < headDim; at++) buffer[to + at] = fresh[from + at] as number;
+            from += headDim;
+            to += this.#capacity * headDim;
+          }
+        }
+      }
     }
-    const view = { past, present };
-    this.#views.set(key, view);
-    return view;
   }
 
   /** Copies the first `length` tokens of a row over another row. */
   copy(from: number, to: number, length: number): void {
     if (from === to) return;
-    const { kvHeads, capacity, headDim } = this.shape;
-    for (const { data } of this.#buffers) {
+    const { kvHeads, headDim } = this.shape;
+    for (const buffer of this.#buffers) {
       for (let head = 0; head < kvHeads; head++) {
-        const source = from * this.#rowSize + head * capacity * headDim;
-        data.copyWithin(to * this.#rowSize + head * capacity * headDim, source, source + length * headDim);
+        const offset = head * this.#capacity * headDim;
+        const source = from * this.#rowSize + offset;
+        buffer.copyWithin(to * this.#rowSize + offset, source, source + length * headDim);
       }
     }
   }
 
+  #allocate(): Float32Array[] {
+    return this.#names.map(() => new Float32Array(this.shape.rows * this.#rowSize));
+  }
+
   get #rowSize(): number {
-    return this.shape.kvHeads * this.shape.capacity * this.shape.headDim;
+    return this.shape.kvHeads * this.#capacity * this.shape.headDim;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The decoder as one graph: the family's network, a key/value cache that is appended in place, and the adapter bank.
+ * The decoder as one graph: the family's network, a key/value cache, and the adapter bank.
  * The same graph serves prefill and decode; only the sizes of its inputs differ.
  *
  * The bank's arithmetic for one projection, all adapters of the batch at once (G = rows, or 1 where all rows share one group):
@@ -16,7 +16,7 @@ import { frozenProjection } from '../backbone/language/model.js';
 import type { LinearModule } from '../backbone/module.js';
 import type { Weights } from '../backbone/weights.js';
 import { Graph, type Value } from '../onnx/graph.js';
-import { add, float32, gatherND, groupQueryAttention, matmul, mul, scatterND, split } from '../onnx/ops.js';
+import { add, concat, float32, gatherND, groupQueryAttention, matmul, mul, rotary, scatterND, split } from '../onnx/ops.js';
 
 /** Which parts of the bank a program has. */
 export type Variant = 'plain' | 'rank' | 'scale';
@@ -46,7 +46,9 @@ export const names = {
   total: 'total',
   logits: 'logits',
   past: (layer: number, part: 'k' | 'v') => `past.${layer}.${part}`,
-  present: (layer: number, part: 'k' | 'v') => `present.${layer}.${part}`,
+  positions: 'positions',
+  /** Keys (rotated) and values of the run's tokens, [rows, tokens, layers · (k, v) · kvHeads · headDim]. */
+  fresh: 'fresh',
   /** Gate and offset for a site of `parts` projections: the columns repeated as often. */
   gate: (parts: number) => `gate.${parts}`,
   offset: (parts: number) => `offset.${parts}`,
@@ -56,8 +58,8 @@ export const names = {
   scale: (module: LinearModule) => `scale.${module.name}`,
 } as const;
 
-/** Builds the decoder for rows of at most `capacity` tokens. Throws `invalid_file` with every fault of the checkpoint. */
-export function buildProgram(language: LanguageModel, weights: Weights, variant: Variant, capacity: number): Program {
+/** Builds the decoder for rows of at most `maxLength` tokens. Throws `invalid_file` with every fault of the checkpoint. */
+export function buildProgram(language: LanguageModel, weights: Weights, variant: Variant, maxLength: number): Program {
   const g = new Graph();
   const sites: Site[] = [];
   const ids = g.input(names.ids, 'int64', ['rows', 'tokens']);
@@ -65,7 +67,7 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   const imagePositions = g.input(names.imagePositions, 'int64', ['image_tokens', 2]);
   const logitPositions = g.input(names.logitPositions, 'int64', ['logit_rows', 2]);
 
-  const attend = cachedAttention(g, language, capacity);
+  const attend = cachedAttention(g, language, maxLength);
   const bank = variant === 'plain' ? undefined : new BankInputs(g, variant);
   const project = (site: Site, x: Value): Value[] => {
     sites.push(site);
@@ -88,29 +90,30 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   };
 }
 
-/** Attention over rows of a cache; the present is the past's own memory (see runtime/session.ts on fetches). */
-function cachedAttention(g: Graph, language: LanguageModel, capacity: number) {
-  const { heads, kvHeads, headDim, rotary } = language;
+/**
+ * Attention over rows of a cache that the graph only reads; the new keys and values are a result, which the caller adds to the cache.
+ * (The operator could append in place, but the binding then copies the whole cache out of every run: see kv.ts.)
+ */
+function cachedAttention(g: Graph, { heads, kvHeads, headDim, rotary: { inverseFrequencies } }: LanguageModel, maxLength: number) {
   const lengths = g.input(names.lengths, 'int32', ['rows']);
   const total = g.input(names.total, 'int32', [1]);
-  const angles = Array.from({ length: capacity }, (_, position) =>
-    rotary.inverseFrequencies.map((frequency) => position * frequency),
-  ).flat();
-  const table = [capacity, headDim / 2];
-  const cos = float32(g, 'rotary.cos', table, angles.map(Math.cos));
-  const sin = float32(g, 'rotary.sin', table, angles.map(Math.sin));
-  const present: [string, Value][] = [];
+  const positions = g.input(names.positions, 'int64', ['rows', 'tokens']);
+  const angles = Array.from({ length: maxLength }, (_, position) => inverseFrequencies.map((frequency) => position * frequency)).flat();
+  const cos = float32(g, 'rotary.cos', [maxLength, headDim / 2], angles.map(Math.cos));
+  const sin = float32(g, 'rotary.sin', [maxLength, headDim / 2], angles.map(Math.sin));
+  const fresh: Value[] = [];
   return {
     apply: (layer: number, q: Value, k: Value, v: Value): Value => {
-      const shape = ['rows', kvHeads, capacity, headDim];
+      const shape = ['rows', kvHeads, 'capacity', headDim];
       const pastK = g.input(names.past(layer, 'k'), 'float32', shape);
       const pastV = g.input(names.past(layer, 'v'), 'float32', shape);
-      const next = groupQueryAttention(g, { q, k, v, pastK, pastV, lengths, total, cos, sin }, heads, kvHeads);
-      present.push([names.present(layer, 'k'), next.k], [names.present(layer, 'v'), next.v]);
-      return next.y;
+      const rotated = rotary(g, k, positions, cos, sin);
+      fresh.push(rotated, v);
+      return groupQueryAttention(g, { q: rotary(g, q, positions, cos, sin), k: rotated, v, pastK, pastV, lengths, total }, heads, kvHeads);
     },
     declareOutputs: (): void => {
-      for (const [name, value] of present) g.output(name, value);
+      // One result for all layers: every result costs the binding an allocation.
+      g.output(names.fresh, concat(g, fresh));
     },
   };
 }

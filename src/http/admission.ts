@@ -5,6 +5,7 @@
 import type { NextFunction, Request, Response } from 'express';
 import { AppError } from '../errors.js';
 import type { EngineClient } from '../serving/protocol.js';
+import { exchangeOf } from './exchange.js';
 
 export class Admission {
   readonly #engine: Pick<EngineClient, 'waiting' | 'info'>;
@@ -32,7 +33,7 @@ export class Admission {
     this.#draining = true;
   }
 
-  /** Express middleware before the body parser; `res.locals.arrived()` is called once the request is in the engine's hands. */
+  /** Express middleware before the body parser; whoever hands the request to the engine calls the exchange's `arrived()`. */
   readonly middleware = (_req: Request, res: Response, next: NextFunction): void => {
     if (this.#draining) throw new AppError('shutting_down', 'The server is shutting down: please send this request elsewhere, or again');
     if (this.#engine.info === null) throw new AppError('engine_unavailable', 'The engine is still loading its backbone: please retry');
@@ -45,7 +46,7 @@ export class Admission {
       if (counted) this.#arriving--;
       counted = false;
     };
-    res.locals['arrived'] = arrived;
+    exchangeOf(res).arrived = arrived;
     res.once('close', arrived);
     next();
   };

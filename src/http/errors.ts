@@ -2,6 +2,7 @@
 import type { NextFunction, Request, Response } from 'express';
 import { MulterError } from 'multer';
 import { AppError } from '../errors.js';
+import { exchangeOf } from './exchange.js';
 
 export interface ErrorBody {
   readonly error: {
@@ -18,14 +19,14 @@ const DEFAULT_RETRY_S = 1;
 
 /** What failed on our side is told in the log, not to the client: its message may name files or code. */
 export function errorBody(error: AppError): ErrorBody {
-  const message = error.status === 500 ? 'The server failed to answer; its log has the reason, under this reply’s x-request-id' : error.message;
+  const message = error.status === 500 ? 'The server failed to answer; its log has the reason, under this x-request-id' : error.message;
   const faults = error.faults && error.faults.length > 1 && error.status !== 500 ? { faults: error.faults } : {};
   return { error: { message, type: error.type, code: error.code, param: error.param ?? null, ...faults } };
 }
 
 /** Answers with an error. The code is kept for the log and the metrics. */
 export function sendError(res: Response, error: AppError): void {
-  res.locals['error'] = error;
+  exchangeOf(res).error = error;
   if (res.headersSent || res.destroyed) {
     res.destroy();
     return;
@@ -75,11 +76,12 @@ function fromMulter(error: MulterError): AppError {
       return new AppError('payload_too_large', `Expected a smaller file in ${param ?? 'the form'}: it is larger than this server takes`, { param });
     case 'LIMIT_UNEXPECTED_FILE':
       return new AppError('unknown_field', `Expected one file, in the field image, but received a file in ${param ?? 'another field'} as well or instead`, { param });
+    case 'LIMIT_FILE_COUNT':
+      return new AppError('invalid_request', 'image: Expected one file but received several', { param: 'image' });
     case 'LIMIT_FIELD_VALUE':
     case 'LIMIT_FIELD_KEY':
     case 'LIMIT_FIELD_COUNT':
     case 'LIMIT_PART_COUNT':
-    case 'LIMIT_FILE_COUNT':
       return new AppError('payload_too_large', `Expected a smaller form but received too many or too large fields (${error.message})`, { param });
     default:
       return new AppError('invalid_request', `Expected a well-formed form but received one that is not: ${error.message}`, { param });

@@ -9,7 +9,7 @@ export class EventWriter {
   readonly #res: Response;
   readonly #signal: AbortSignal;
 
-  /** `signal` is aborted where the client goes away. */
+  /** `signal` is aborted where the client goes away, or the request's time is up. */
   constructor(res: Response, signal: AbortSignal) {
     this.#res = res;
     this.#signal = signal;
@@ -40,7 +40,8 @@ export class EventWriter {
   }
 
   async #write(text: string): Promise<void> {
-    if (this.#signal.aborted || this.#res.destroyed || this.#res.write(text)) return;
-    await once(this.#res, 'drain', { signal: this.#signal }).catch(() => undefined);
+    if (this.#res.destroyed || this.#res.write(text)) return;
+    // A client that has stopped reading when its time is up will not read the end either.
+    await once(this.#res, 'drain', { signal: this.#signal }).catch(() => this.#res.destroy());
   }
 }

@@ -19,7 +19,7 @@ import {
   TensorProtoSchema,
   ValueInfoProtoSchema,
 } from './proto/onnx_pb.js';
-import { type Dim, formatShape } from './shape.js';
+import { type Dim, formatShape, sameShape } from './shape.js';
 
 /** Opset of the standard operators, and ONNX IR version that carries it. */
 const OPSET = 21n;
@@ -115,7 +115,13 @@ export class Graph {
   /** A frozen weight, by reference to its bytes on disk. Asking twice for one name gives the same value (tied weights). */
   weight(name: string, dtype: DType, shape: readonly number[], data: ExternalData): Value {
     const known = this.initializers.get(name);
-    if (known) return known.value;
+    if (known) {
+      const { value } = known;
+      if (value.dtype === dtype && sameShape(value.shape, shape) && sameBytes(known.data, data)) return value;
+      throw new TypeError(
+        `Weight ${name}: expected the same ${value.dtype} ${formatShape(value.shape)} as before but received ${dtype} ${formatShape(shape)} or other bytes`,
+      );
+    }
     if (elements(shape) * DTYPE_BYTES[dtype] !== data.bytes) {
       throw new RangeError(
         `Weight ${name}: expected ${elements(shape) * DTYPE_BYTES[dtype]} bytes for ${dtype} ${formatShape(shape)} but received ${data.bytes}`,
@@ -186,6 +192,10 @@ export class Graph {
     this.initializers.set(name, { value, data });
     return value;
   }
+}
+
+function sameBytes(a: Uint8Array | ExternalData, b: ExternalData): boolean {
+  return !(a instanceof Uint8Array) && a.location === b.location && a.offset === b.offset && a.bytes === b.bytes;
 }
 
 function attributeProto(name: string, attribute: Attribute): AttributeProto {

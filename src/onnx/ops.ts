@@ -60,20 +60,24 @@ function product(op: string, g: Graph, a: Value, b: Value, transB: boolean): Val
   );
 }
 
-/** x · sigmoid(x). */
+/** x · sigmoid(x), float32. */
 export function silu(g: Graph, x: Value): Value {
+  if (x.dtype !== 'float32') refuse('QuickGelu', 'float32', x);
   return one(g.node('QuickGelu', [x], [x], { alpha: { float: 1 } }, MICROSOFT));
 }
 
 /** min(max(x, low), high), float32. */
 export function clip(g: Graph, x: Value, low: Value, high: Value): Value {
-  if (low.shape.length > 0 || high.shape.length > 0) refuse('Clip', 'scalar bounds', low, high);
+  const values = [x, low, high];
+  if (low.shape.length > 0 || high.shape.length > 0 || values.some(({ dtype }) => dtype !== 'float32'))
+    refuse('Clip', 'float32 and scalar bounds', ...values);
   return one(g.node('Clip', [x, low, high], [x]));
 }
 
 /** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
 export function rmsNorm(g: Graph, x: Value, weight: Value, epsilon: number): Value {
-  if (weight.shape.length !== 1 || dim(weight, 0) !== dim(x, -1)) refuse('RMSNorm', '[..., d] and weight [d]', x, weight);
+  if (x.dtype !== weight.dtype || x.shape.length === 0 || !sameShape(weight.shape, x.shape.slice(-1)))
+    refuse('SimplifiedLayerNormalization', '[..., d] and weight [d] of one dtype', x, weight);
   return one(g.node('SimplifiedLayerNormalization', [x, weight], [x], { axis: -1, epsilon: { float: epsilon } }));
 }
 
@@ -91,18 +95,24 @@ export function conv2d(g: Graph, x: Value, weight: Value, bias: Value | null, op
   const [n, c, height, width] = x.shape;
   const [out, perGroup, kh, kw] = weight.shape;
   if (
+    x.dtype !== weight.dtype ||
     x.shape.length !== 4 ||
     weight.shape.length !== 4 ||
     typeof c !== 'number' ||
     c !== Number(perGroup) * groups ||
+    Number(out) % groups !== 0 ||
     typeof height !== 'number' ||
     typeof width !== 'number'
   ) {
-    refuse('Conv', `[n, c, h, w] and [o, c / ${groups}, kh, kw]`, x, weight);
+    refuse('Conv', `[n, c, h, w] and [o, c / ${groups}, kh, kw] of one dtype`, x, weight);
   }
-  if (bias && !sameShape(bias.shape, [out as Dim])) refuse('Conv', `a bias of [${out}]`, bias);
-  const size = (input: number, kernel: Dim | undefined, axis: 0 | 1): number =>
-    Math.floor((input + pads[axis] + pads[(axis + 2) as 2 | 3] - dilations[axis] * (Number(kernel) - 1) - 1) / strides[axis]) + 1;
+  if (bias && (bias.dtype !== x.dtype || !sameShape(bias.shape, [out as Dim])))
+    refuse('Conv', `a ${x.dtype} bias [${out}]`, bias);
+  const size = (input: number, kernel: Dim | undefined, axis: 0 | 1): number => {
+    const room = input + pads[axis] + pads[(axis + 2) as 2 | 3] - dilations[axis] * (Number(kernel) - 1) - 1;
+    if (!(room >= 0)) refuse('Conv', `a padded image no smaller than the kernel, on axis ${axis + 2},`, x, weight);
+    return Math.floor(room / strides[axis]) + 1;
+  };
   const shape = [n as Dim, out as Dim, size(height, kh, 0), size(width, kw, 1)];
   return one(
     g.node('Conv', bias ? [x, weight, bias] : [x, weight], [{ dtype: x.dtype, shape }], {
@@ -126,30 +136,36 @@ export function transpose(g: Graph, x: Value, order: readonly number[]): Value {
   return one(g.node('Transpose', [x], [{ dtype: x.dtype, shape: order.map((axis) => dim(x, axis)) }], { perm: order }));
 }
 
-/** Reshapes; at most one axis may be a name that is not at its old place. Sizes are checked as far as they are known. */
+/**
+ * Reshapes; at most one axis may be a name that is not at its old place. Sizes are checked as far as they are known.
+ * An axis of no elements is refused: ONNX writes "as before" as 0.
+ */
 export function reshape(g: Graph, x: Value, shape: readonly Dim[]): Value {
   const sizes = shape.map((size, axis) => (typeof size === 'number' ? size : size === x.shape[axis] ? 0 : -1));
   const known = (dims: readonly Dim[]): number =>
     dims.reduce<number>((total, size) => (typeof size === 'number' ? total * size : total), 1);
   const names = (dims: readonly Dim[]): Dim[] => dims.filter((size) => typeof size === 'string').sort();
-  if (
-    sizes.filter((size) => size === -1).length > 1 ||
-    (sameShape(names(x.shape), names(shape)) && known(x.shape) !== known(shape))
-  ) {
+  const fits = sameShape(names(x.shape), names(shape))
+    ? known(x.shape) === known(shape)
+    : // One more name than before stands for a factor of what is known.
+      names(x.shape).length > 0 || known(x.shape) % known(shape) === 0;
+  if (sizes.filter((size) => size === -1).length > 1 || shape.includes(0) || !fits) {
     refuse('Reshape', `a shape that fits ${formatShape(shape)}`, x);
   }
   const target = int64(g, sizes);
   return one(g.node('Reshape', [x, target], [{ dtype: x.dtype, shape }]));
 }
 
-/** Cuts the last axis into equal parts. */
+/** Cuts the last axis into equal parts: a number of them, or n times the name d of an axis named `d*n`. */
 export function split(g: Graph, x: Value, parts: readonly Dim[]): Value[] {
-  if (parts.length === 1) return [x];
-  const total = dim(x, -1);
-  if (typeof total === 'number' && parts.reduce<number>((sum, part) => sum + Number(part), 0) !== total)
-    refuse('Split', `a last axis of ${parts.join(' + ')}`, x);
+  const [part] = parts;
+  const count = parts.length;
+  const total = count === 1 ? part : typeof part === 'number' ? part * count : `${part}*${count}`;
+  if (part === undefined || parts.some((other) => other !== part) || x.shape.at(-1) !== total)
+    refuse('Split', `a last axis of ${count} equal parts (${parts.join(' + ')})`, x);
+  if (count === 1) return [x];
   const outputs = parts.map((part) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), part] }));
-  return g.node('Split', [x], outputs, { axis: -1, num_outputs: parts.length });
+  return g.node('Split', [x], outputs, { axis: -1, num_outputs: count });
 }
 
 /** Rows of a table: table [n, ...rest], indices int64 [...] → [..., ...rest]. */
@@ -183,8 +199,31 @@ function checkIndexPairs(op: string, x: Value, indices: Value): [Dim] {
 export function cast(g: Graph, x: Value, dtype: DType): Value {
   if (x.dtype === dtype) return x;
   const to = { float32: 1, float16: 10, int64: 7, int32: 6, bfloat16: 16 }[dtype as string];
-  if (to === undefined) refuse('Cast', 'a target of float32, float16, bfloat16, int32 or int64', x);
+  if (to === undefined) refuse('Cast', `a target of float32, float16, bfloat16, int32 or int64, not ${dtype},`, x);
   return one(g.node('Cast', [x], [{ dtype, shape: x.shape }], { to }));
+}
+
+/** Rotates every head of x [rows, tokens, heads · headDim] by its position: positions int64 [rows, tokens], cos and sin [n, headDim / 2]. */
+export function rotary(g: Graph, x: Value, positions: Value, cos: Value, sin: Value): Value {
+  const width = dim(x, -1);
+  const headDim = 2 * Number(dim(cos, -1));
+  if (
+    x.shape.length !== 3 ||
+    Number(width) % headDim !== 0 ||
+    !sameShape(cos.shape, sin.shape) ||
+    !sameShape(positions.shape, x.shape.slice(0, 2)) ||
+    positions.dtype !== 'int64'
+  ) {
+    refuse(
+      'RotaryEmbedding',
+      'x [rows, tokens, heads · headDim], int64 positions [rows, tokens] and tables [n, headDim / 2]',
+      x,
+      positions,
+      cos,
+      sin,
+    );
+  }
+  return one(g.node('RotaryEmbedding', [x, positions, cos, sin], [x], {}, MICROSOFT));
 }
 
 export interface GroupQueryAttentionInputs {
@@ -195,20 +234,13 @@ export interface GroupQueryAttentionInputs {
   readonly pastV: Value;
   /** int32 [rows]: length of each row after this run, minus one. */
   readonly lengths: Value;
-  /** int32 [1]: the longest of them, plus one. */
+  /** int32 [1]: the longest row after this run. */
   readonly total: Value;
-  readonly cos: Value; // [positions, headDim / 2]
-  readonly sin: Value;
 }
 
-/** Causal attention with rotary positions over a cache that is appended in place; returns the output and the cache (onnxruntime's GroupQueryAttention). */
-export function groupQueryAttention(
-  g: Graph,
-  inputs: GroupQueryAttentionInputs,
-  heads: number,
-  kvHeads: number,
-): { y: Value; k: Value; v: Value } {
-  const { q, k, v, pastK, pastV, lengths, total, cos, sin } = inputs;
+/** Causal attention of the last tokens of each row over its past and themselves (onnxruntime's GroupQueryAttention) → like q. */
+export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs, heads: number, kvHeads: number): Value {
+  const { q, k, v, pastK, pastV, lengths, total } = inputs;
   const headDim = dim(pastK, -1);
   if (
     dim(q, -1) !== heads * Number(headDim) ||
@@ -227,14 +259,31 @@ export function groupQueryAttention(
       pastV,
     );
   }
-  const [y, nextK, nextV] = g.node(
+  // The operator's second and third output are the cache with the new tokens in it; nobody reads them.
+  return g.node(
     'GroupQueryAttention',
-    [q, k, v, pastK, pastV, lengths, total, cos, sin],
+    [q, k, v, pastK, pastV, lengths, total],
     [q, pastK, pastV],
-    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1 },
+    { num_heads: heads, kv_num_heads: kvHeads },
     MICROSOFT,
-  );
-  return { y: y as Value, k: nextK as Value, v: nextV as Value };
+  )[0] as Value;
+}
+
+/** Joins values along the last axis; all other axes are equal. */
+export function concat(g: Graph, values: readonly Value[]): Value {
+  const [first] = values;
+  if (!first) throw new TypeError('Concat: expected at least one value but received none');
+  if (values.length === 1) return first;
+  const leading = first.shape.slice(0, -1);
+  if (
+    values.some(
+      ({ dtype, shape }) => dtype !== first.dtype || !sameShape(shape.slice(0, -1), leading) || typeof shape.at(-1) !== 'number',
+    )
+  ) {
+    refuse('Concat', 'values of one dtype that differ in a known last axis only', ...values);
+  }
+  const last = values.reduce((total, value) => total + Number(dim(value, -1)), 0);
+  return one(g.node('Concat', values, [{ dtype: first.dtype, shape: [...leading, last] }], { axis: -1 }));
 }
 
 /** An int64 vector held in the graph. */

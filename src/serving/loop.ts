@@ -349,7 +349,7 @@ export class ServingLoop {
       adapterLeases: leases,
       visionBytes: vision?.bytes ?? 0,
       visionEntries: vision?.entries ?? 0,
-      kvUsage: batch.usedTokens / (decoder.kv.shape.rows * decoder.kv.shape.capacity),
+      kvUsage: batch.usedTokens / (decoder.kv.shape.rows * decoder.kv.shape.maxLength),
       resident,
     };
   }

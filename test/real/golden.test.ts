@@ -38,7 +38,7 @@ describe.skipIf(!hasShared)(`golden outputs${withShared}`, () => {
 
   beforeAll(async () => {
     backbone = await describeBackbone(await readBackbone(realBackbone));
-    decoder = await Decoder.open(backbone, { threads: 2, rows: 8, capacity: 128 });
+    decoder = await Decoder.open(backbone, { threads: 2, rows: 8, maxLength: 128 });
   });
 
   afterAll(() => decoder.close());

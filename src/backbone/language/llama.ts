@@ -5,13 +5,18 @@ import { parseWith } from '../config.js';
 import type { LinearModule } from '../module.js';
 import type { LanguageModel } from './model.js';
 
-const size = z.int().positive();
+/** Bounds that no real model comes near, so that a config.json cannot ask for more than arithmetic and memory hold. */
+const size = z
+  .int()
+  .positive()
+  .max(2 ** 24);
+const layerCount = z.int().positive().max(4096);
 
-const schema = z.object({
+const fields = z.object({
   model_type: z.literal('llama'),
   hidden_size: size,
   intermediate_size: size,
-  num_hidden_layers: size,
+  num_hidden_layers: layerCount,
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
@@ -30,6 +35,20 @@ const schema = z.object({
   tie_word_embeddings: z.boolean().default(false),
 });
 
+const schema = fields
+  .transform((c) => ({
+    ...c,
+    kvHeads: c.num_key_value_heads ?? c.num_attention_heads,
+    headDim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
+  }))
+  .superRefine(({ hidden_size: d, num_attention_heads: heads, kvHeads, headDim }, { addIssue }) => {
+    const refuse = (field: keyof z.input<typeof fields>, message: string) => addIssue({ code: 'custom', path: [field], message });
+    if (!Number.isInteger(headDim)) refuse('num_attention_heads', `Expected a divisor of hidden_size ${d} but received ${heads}`);
+    else if (headDim % 2 !== 0) refuse('head_dim', `Expected an even number, pairs of it rotate, but received ${headDim}`);
+    if (heads % kvHeads !== 0)
+      refuse('num_key_value_heads', `Expected a divisor of num_attention_heads ${heads} but received ${kvHeads}`);
+  });
+
 type Projection = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
 type Layer = Readonly<Record<Projection, LinearModule>> & { readonly inputNorm: string; readonly ffnNorm: string };
 
@@ -38,9 +57,7 @@ const HEAD = 'lm_head.weight';
 
 export function readLlama(config: unknown, subject: string): LanguageModel {
   const c = parseWith(schema, config, subject);
-  const { hidden_size: d, num_attention_heads: heads, vocab_size: vocabSize, rms_norm_eps: epsilon } = c;
-  const kvHeads = c.num_key_value_heads ?? heads;
-  const headDim = c.head_dim ?? d / heads;
+  const { hidden_size: d, num_attention_heads: heads, kvHeads, headDim, vocab_size: vocabSize, rms_norm_eps: epsilon } = c;
   const theta = c.rope_theta ?? c.rope_parameters?.rope_theta ?? 10_000;
 
   const attention = (name: string, inFeatures: number, outFeatures: number): LinearModule => ({

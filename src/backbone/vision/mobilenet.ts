@@ -12,10 +12,10 @@ import type { VisionModel } from './model.js';
 const schema = z.object({
   model_type: z.literal('mobilenet_v2'),
   num_channels: z.literal(3).default(3),
-  depth_multiplier: z.number().positive().default(1),
-  depth_divisible_by: z.int().positive().default(8),
-  min_depth: z.int().positive().default(8),
-  expand_ratio: z.number().positive().default(6),
+  depth_multiplier: z.number().positive().max(16).default(1),
+  depth_divisible_by: z.int().positive().max(1024).default(8),
+  min_depth: z.int().positive().max(1024).default(8),
+  expand_ratio: z.number().positive().max(64).default(6),
   output_stride: z.union([z.literal(8), z.literal(16), z.literal(32)]).default(32),
   first_layer_is_expansion: z.boolean().default(true),
   finegrained_output: z.boolean().default(true),
@@ -23,6 +23,9 @@ const schema = z.object({
   tf_padding: z.boolean().default(true),
   layer_norm_eps: z.number().positive().default(0.001),
 });
+
+/** Stands before every tensor's name, unless the checkpoint was saved from the bare model. */
+const PREFIX = 'mobilenet_v2.';
 
 /** Channels of the stem and the sixteen blocks, and the blocks' strides, before the depth multiplier. */
 const CHANNELS = [16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320];
@@ -37,6 +40,12 @@ interface Layer {
   readonly dilation: number;
   readonly depthwise: boolean;
   readonly activation: boolean;
+}
+
+/** Of relu6. */
+interface Bounds {
+  readonly low: Value;
+  readonly high: Value;
 }
 
 interface Block {
@@ -59,7 +68,7 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
 
   function layer(name: string, inChannels: number, outChannels: number, kernel: 1 | 3, rest: Partial<Layer> = {}): Layer {
     return {
-      name: `mobilenet_v2.${name}`,
+      name,
       inChannels,
       outChannels,
       kernel,
@@ -113,8 +122,8 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
     return [before(height), before(width), after(height), after(width)];
   }
 
-  async function apply(g: Graph, weights: Weights, x: Value, layer: Layer, bounds: { low: Value; high: Value }): Promise<Value> {
-    const { weight, bias } = await foldBatchNorm(weights, layer, c.layer_norm_eps);
+  async function apply(g: Graph, weights: Weights, prefix: string, x: Value, layer: Layer, bounds: Bounds): Promise<Value> {
+    const { weight, bias } = await foldBatchNorm(weights, prefix, layer, c.layer_norm_eps);
     const perGroup = layer.depthwise ? 1 : layer.inChannels;
     const y = conv2d(
       g,
@@ -148,11 +157,17 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
       return cells(height) * cells(width);
     },
     async build(g, weights, pixels) {
+      const layers = blocks.flatMap((block) => block.layers);
+      const prefix = weights.has(`${layers[0]?.name}.convolution.weight`) ? '' : PREFIX;
+      for (const layer of layers) {
+        for (const [name, shape] of Object.values(tensorsOf(prefix, layer))) weights.expect(name, shape);
+      }
+      weights.check();
       const bounds = { low: float32(g, 'relu6.low', [], [0]), high: float32(g, 'relu6.high', [], [6]) };
       let x = pixels;
       for (const block of blocks) {
         let y = x;
-        for (const layer of block.layers) y = await apply(g, weights, y, layer, bounds);
+        for (const layer of block.layers) y = await apply(g, weights, prefix, y, layer, bounds);
         x = block.residual ? add(g, x, y) : y;
       }
       const [images, , height, width] = x.shape;
@@ -162,20 +177,32 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
   };
 }
 
+/** Name and shape of each tensor of a layer. */
+function tensorsOf(prefix: string, { name, outChannels, inChannels, kernel, depthwise }: Layer) {
+  const tensor = (part: string, ...shape: number[]) => [`${prefix}${name}.${part}`, shape] as const;
+  return {
+    weight: tensor('convolution.weight', outChannels, depthwise ? 1 : inChannels, kernel, kernel),
+    gamma: tensor('normalization.weight', outChannels),
+    beta: tensor('normalization.bias', outChannels),
+    mean: tensor('normalization.running_mean', outChannels),
+    variance: tensor('normalization.running_var', outChannels),
+  };
+}
+
 /** BN(conv(x)) = conv'(x): w' = w · γ / √(σ² + ε), b' = β − μ · γ / √(σ² + ε). */
 async function foldBatchNorm(
   weights: Weights,
+  prefix: string,
   layer: Layer,
   epsilon: number,
 ): Promise<{ weight: Float32Array; bias: Float32Array }> {
-  const channels = [layer.outChannels];
-  const shape = [layer.outChannels, layer.depthwise ? 1 : layer.inChannels, layer.kernel, layer.kernel];
+  const tensors = tensorsOf(prefix, layer);
   const [weight, gamma, beta, mean, variance] = await Promise.all([
-    weights.read(`${layer.name}.convolution.weight`, shape),
-    weights.read(`${layer.name}.normalization.weight`, channels),
-    weights.read(`${layer.name}.normalization.bias`, channels),
-    weights.read(`${layer.name}.normalization.running_mean`, channels),
-    weights.read(`${layer.name}.normalization.running_var`, channels),
+    weights.read(...tensors.weight),
+    weights.read(...tensors.gamma),
+    weights.read(...tensors.beta),
+    weights.read(...tensors.mean),
+    weights.read(...tensors.variance),
   ]);
   const scale = Array.from(gamma, (value, channel) => value / Math.sqrt((variance[channel] as number) + epsilon));
   const perChannel = weight.length / layer.outChannels;

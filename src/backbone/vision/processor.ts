@@ -85,17 +85,21 @@ const expected = (what: string) => ({
   error: ({ input }: { readonly input?: unknown }) => `Expected ${what} but received ${JSON.stringify(input) ?? 'nothing'}`,
 });
 
+/** One sentence about the whole value, whichever part of it is wrong. */
+const whole = <Out, In>(schema: z.ZodType<Out, In>, what: string) =>
+  z.custom<In>((value) => schema.safeParse(value).success, expected(what)).pipe(schema);
+
 const step = z.boolean(expected('true or false')).nullish();
 const pair = z.tuple([edge, edge]).transform(([height, width]) => ({ height, width }));
-const SIZES = `{height, width}, {shortest_edge}, [height, width] or a number, each from 1 to ${MAX_EDGE},`;
-const size = z.union([edge, pair, exact, z.strictObject({ shortest_edge: edge })], expected(SIZES));
-const cropSize = z.union(
-  [edge, pair, exact],
-  expected(`{height, width}, [height, width] or a number, each from 1 to ${MAX_EDGE},`),
+const EDGES = `[height, width] or a number, each from 1 to ${MAX_EDGE},`;
+const size = whole(
+  z.union([edge, pair, exact, z.strictObject({ shortest_edge: edge })]),
+  `{height, width}, {shortest_edge}, ${EDGES}`,
 );
-const triple = z.union(
-  [z.tuple([z.number(), z.number(), z.number()]), z.number().transform((value) => [value, value, value])],
-  expected('three numbers or one'),
+const cropSize = whole(z.union([edge, pair, exact]), `{height, width}, ${EDGES}`);
+const triple = whole(
+  z.union([z.tuple([z.number(), z.number(), z.number()]), z.number().transform((value) => [value, value, value])]),
+  'three numbers or one',
 );
 
 const SCHEMA = z.looseObject(

@@ -40,7 +40,7 @@ let vocabSize: number;
 beforeAll(async () => {
   folder = await makeTinyBackbone(await mkdtemp(path.join(tmpdir(), 'graft-mixing-')));
   const backbone = await describeBackbone(await readBackbone(folder));
-  decoder = await Decoder.open(backbone, { threads: 1, rows: ROWS, capacity: 64 });
+  decoder = await Decoder.open(backbone, { threads: 1, rows: ROWS, maxLength: 128 });
   vocabSize = backbone.language.vocabSize;
   const both = ['image', 'text'];
   const make = (name: string, method: 'lora' | 'bitfit' | 'ia3', rank: number, contexts: string[], modules?: string[]) =>
@@ -173,7 +173,7 @@ const request: fc.Arbitrary<Request> = fc
     adapter: fc.option(fc.nat(8), { freq: 5 }),
     image: fc.option(fc.nat(3), { freq: 3 }),
     promptIds: fc.array(fc.integer({ min: 3, max: 60 }), { maxLength: 6 }).map((ids) => [1, ...ids]),
-    maxTokens: fc.integer({ min: 1, max: 10 }),
+    maxTokens: fc.oneof({ weight: 5, arbitrary: fc.integer({ min: 1, max: 10 }) }, { weight: 1, arbitrary: fc.constant(80) }),
     n: fc.constantFrom(1, 1, 1, 2, 3),
     numBeams: fc.constantFrom(1, 1, 1, 2, 4),
     arrives: fc.nat(6),

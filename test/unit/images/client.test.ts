@@ -27,7 +27,7 @@ const errorOf = (decode: Promise<unknown>) =>
     (error: unknown) => error,
   );
 
-const until = (check: () => void) => vi.waitFor(check, { timeout: 15_000, interval: 10 });
+const until = (check: () => void | Promise<void>) => vi.waitFor(check, { timeout: 15_000, interval: 10 });
 
 /** Halts a process where it is, so that what it was given stays in the middle of work. */
 function halt(pid: number | undefined): number {
@@ -85,20 +85,28 @@ describe('ImageClient', () => {
     await expect(client.decode(photo)).resolves.toMatchObject(size);
   });
 
-  it('waits for a process that died once, and refuses at once while all die again and again', async () => {
+  it('keeps an image waiting for a process that died once', async () => {
     const client = makeClient();
     await client.start();
-    const inTheMeantime: Promise<unknown>[] = [];
-    client.onRestart(() => inTheMeantime.push(errorOf(client.decode(photo))));
+    const died = new Promise<string>((resolve) => client.onRestart(resolve));
     process.kill(client.pids[0] ?? 0, 'SIGKILL');
-    await until(() => expect(inTheMeantime).toHaveLength(1));
-    await until(() => expect(client.pids).toHaveLength(1));
-    process.kill(client.pids[0] ?? 0, 'SIGKILL');
-    await until(() => expect(inTheMeantime).toHaveLength(2));
-    for (const error of await Promise.all(inTheMeantime)) expect(error).toMatchObject({ code: 'images_unavailable' });
-    await until(() => expect(client.pids).toHaveLength(1));
-    await vi.waitFor(() => expect(client.decode(photo)).resolves.toMatchObject(size), { timeout: 15_000, interval: 50 });
-    expect(client.restarts).toBe(2);
+    expect(await died).toBe('killed by SIGKILL');
+    await expect(client.decode(photo)).resolves.toMatchObject(size);
+    expect(client.restarts).toBe(1);
+  });
+
+  it('refuses at once while all processes die again and again, and takes images when one is back', async () => {
+    const client = makeClient();
+    await client.start();
+    const outcomes: Promise<unknown>[] = [];
+    client.onRestart(() => outcomes.push(errorOf(client.decode(photo))));
+    for (const deaths of [1, 2]) {
+      await until(() => expect(client.pids).toHaveLength(1));
+      process.kill(client.pids[0] ?? 0, 'SIGKILL');
+      await until(() => expect(outcomes).toHaveLength(deaths));
+    }
+    expect(await outcomes[1]).toMatchObject({ code: 'images_unavailable', retryAfterS: 1 });
+    await until(() => expect(client.decode(photo)).resolves.toMatchObject(size));
   });
 
   it('refuses more than may wait, and gives the place of a cancelled image to another', async () => {

@@ -110,7 +110,7 @@ describe('the process that decodes', () => {
 describe('the digest', () => {
   it('is sha-256 over length-prefixed size and pixels', async () => {
     const { data, digest } = await decode(file('rgb.png'));
-    const prefix = Buffer.from('0800000000000000' + '08000000' + '08000000' + 'c000000000000000', 'hex');
+    const prefix = Buffer.from(['0800000000000000', '08000000', '08000000', 'c000000000000000'].join(''), 'hex');
     expect(digest).toBe(createHash('sha256').update(prefix).update(data).digest('hex'));
   });
 

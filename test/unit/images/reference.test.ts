@@ -29,11 +29,17 @@ const cases = z
   .parse(JSON.parse(readFileSync(new URL('cases.json', folder), 'utf8'))).cases;
 
 const expected = readFileSync(new URL('expected.bin', folder));
-const ends = cases.reduce<number[]>((all, { recipe }) => [...all, (all.at(-1) ?? 0) + recipe.height * recipe.width * 3], []);
+/** Each case's expected pixels. */
+let end = 0;
+const wants = cases.map(({ recipe }) => {
+  const start = end;
+  end += recipe.height * recipe.width * 3;
+  return expected.subarray(start, end);
+});
 
 describe('decodePixels, against transformers', () => {
   it('has all expected pixels', () => {
-    expect(ends.at(-1)).toBe(expected.length);
+    expect(end).toBe(expected.length);
     expect(cases.length).toBeGreaterThan(100);
   });
 
@@ -44,7 +50,7 @@ describe('decodePixels, against transformers', () => {
       : 'as it is';
     it(`${file}: ${how}`, async () => {
       const pixels = await decodePixels(readFileSync(new URL(file, folder)), recipe, { maxPixels: 1e6, timeoutMs: 10_000 });
-      const want = expected.subarray((ends[index] ?? 0) - pixels.data.length, ends[index]);
+      const want = wants[index] ?? Buffer.alloc(0);
       expect(Buffer.compare(pixels.data, want), difference(pixels.data, want)).toBe(0);
       expect([pixels.height, pixels.width]).toEqual([recipe.height, recipe.width]);
     });

@@ -1,8 +1,5 @@
-import { execFileSync, fork, spawnSync } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { fork, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -41,12 +38,6 @@ function alive(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-function makeFifo(): string {
-  const fifo = join(mkdtempSync(join(tmpdir(), 'graft-child-')), 'fifo');
-  execFileSync('mkfifo', [fifo]);
-  return fifo;
 }
 
 afterEach(async () => {
@@ -171,7 +162,7 @@ describe('SupervisedChild', () => {
     ['idle', false],
     ['stuck in a native call', true],
   ] as const)('ends a child that is %s when its parent is killed', async (_, stuck) => {
-    const parent = fork(fileURLToPath(fixture('supervisor.ts')), stuck ? [makeFifo()] : [], {
+    const parent = fork(fileURLToPath(new URL('../../fixtures/runtime/supervisor.ts', import.meta.url)), stuck ? ['hang'] : [], {
       execArgv: ['--import', tsx],
       stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
     });

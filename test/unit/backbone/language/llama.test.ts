@@ -34,7 +34,7 @@ async function openDecoder(folder: string): Promise<Decoder> {
 /** Token ids [rows, tokens] of a variant, and the logits [rows, tokens, vocabulary] that transformers gives. */
 function oracle(variant: string): { ids: number[][]; logits: Float32Array } {
   const { shape, data } = expected.get(`${variant}.ids`) as Tensor;
-  const flat = Array.from(new BigInt64Array(data.slice().buffer), Number);
+  const flat = Array.from(new BigInt64Array(new Uint8Array(data).buffer), Number);
   const [rows, tokens] = shape as [number, number];
   return {
     ids: Array.from({ length: rows }, (_, row) => flat.slice(row * tokens, (row + 1) * tokens)),

@@ -1,0 +1,139 @@
+/** `graft serve`: puts the parts together, says when it is ready, and stops without dropping requests. */
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { pino } from 'pino';
+import { AdapterRegistry } from '../adapter/registry.js';
+import { readBackbone } from '../backbone/manifest.js';
+import { Tokenizer } from '../backbone/tokenizer.js';
+import { readProcessor } from '../backbone/vision/processor.js';
+import type { Config } from '../config.js';
+import { Admission } from '../http/admission.js';
+import { createApp } from '../http/app.js';
+import { HttpServer } from '../http/server.js';
+import type { AdapterDirectory } from '../http/services.js';
+import { ImageClient } from '../images/client.js';
+import { Metrics } from '../metrics.js';
+import { startEngine } from '../serving/client.js';
+
+/** Time for one image in its process; far above what a legal image takes. */
+const IMAGE_TIMEOUT_MS = 10_000;
+/** After the drain: for the replies that say that it is over. */
+const FAREWELL_MS = 1_000;
+
+export interface RunningServer {
+  readonly url: string;
+  /** Resolves when requests are welcome; rejects, after closing everything, where the backbone cannot be served. */
+  readonly ready: Promise<{ readonly backbone: string; readonly adapters: number }>;
+  /** Process ids of the engine and the image processes, for operators and tests. */
+  readonly pids: { readonly engine: number | undefined; readonly images: readonly number[] };
+  /** Refuses new requests, finishes outstanding ones within `drainMs`, ends all processes. */
+  close(): Promise<void>;
+}
+
+/** Starts a server. It listens at once, and is ready later: see `ready`. Throws AppError for what cannot even begin. */
+export async function startServer(config: Config): Promise<RunningServer> {
+  const backbone = await readBackbone(config.backbone);
+  const tokenizer = await Tokenizer.open(backbone.languageFolder);
+  const processor = backbone.visionFolder === null ? null : await readProcessor(backbone.visionFolder);
+  const registry = await openAdapters(config.adapters);
+  const adapters: AdapterDirectory = registry ?? NO_ADAPTERS;
+  const log = pino({ level: config.logLevel, base: null });
+  const metrics = new Metrics();
+
+  const { maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
+  const engine = startEngine({ backbone: config.backbone, maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens });
+  engine.whenReady.catch(() => undefined); // Awaited below; it may fail before that.
+  engine.onCounts((counts) => metrics.counts(counts));
+  engine.onRestart((reason) => {
+    metrics.engineRestarted();
+    log.error({ reason }, 'the engine process ended and is started again');
+  });
+
+  const images = processor && new ImageClient({
+    processes: config.imageProcesses,
+    recipe: processor.recipe,
+    limits: { maxPixels: config.maxImagePixels, timeoutMs: IMAGE_TIMEOUT_MS },
+    maxWaiting: config.queueLimit,
+  });
+  let imagesStarted = images === null;
+  images?.onRestart((reason) => {
+    metrics.imageProcessRestarted();
+    log.error({ reason }, 'an image process ended and is started again');
+  });
+
+  const admission = new Admission(engine, config.queueLimit);
+  const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
+  const app = createApp({ config, backbone: backbone.name, engine, images, imagesReady, adapters, tokenizer, metrics, admission, log });
+
+  let server: HttpServer | undefined;
+  let closing: Promise<void> | undefined;
+  const close = (drainMs: number): Promise<void> => {
+    closing ??= (async () => {
+      admission.drain();
+      await server?.drain(drainMs);
+      await Promise.all([engine.close(0), images?.close(), registry?.close()]);
+      await server?.drain(FAREWELL_MS);
+      server?.close();
+    })();
+    return closing;
+  };
+
+  try {
+    server = await HttpServer.listen(app, config);
+  } catch (error) {
+    await close(0);
+    throw error;
+  }
+  const starting = Promise.all([
+    engine.whenReady,
+    images?.start().then(() => {
+      imagesStarted = true;
+    }),
+  ]);
+  const ready = starting.then(
+    () => ({ backbone: backbone.name, adapters: adapters.list().length }),
+    async (error: unknown) => {
+      await close(0);
+      throw error;
+    },
+  );
+  ready.catch(() => undefined); // Whoever awaits it is told.
+  return {
+    url: server.url,
+    ready,
+    get pids() {
+      return { engine: engine.pid, images: images?.pids ?? [] };
+    },
+    close: () => close(config.drainMs),
+  };
+}
+
+/** Serves until a signal says stop; a second one ends everything at once. */
+export async function serve(config: Config): Promise<void> {
+  const server = await startServer(config);
+  let stopping = false;
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stopping) process.exit(signal === 'SIGINT' ? 130 : 143);
+    stopping = true;
+    console.log('graft is stopping: outstanding requests are finished first, a second signal ends it at once');
+    void server.close().then(() => process.exit(0));
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  const { backbone, adapters } = await server.ready.catch((error: unknown) => {
+    // A signal during the start is no failure: the process ends when everything is closed.
+    if (stopping) return new Promise<never>(() => undefined);
+    throw error;
+  });
+  console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${adapters} ${adapters === 1 ? 'adapter' : 'adapters'})`);
+}
+
+/** No folder was named and the usual one is not there: only the bare backbone can be asked. */
+const NO_ADAPTERS: AdapterDirectory = { list: () => [], get: () => undefined, rescan: () => Promise.resolve() };
+
+async function openAdapters(folder: string | null): Promise<AdapterRegistry | null> {
+  if (folder !== null) return AdapterRegistry.open(folder);
+  const usual = path.resolve('adapters');
+  const found = await stat(usual).catch(() => undefined);
+  return found?.isDirectory() ? AdapterRegistry.open(usual) : null;
+}

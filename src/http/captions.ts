@@ -1,0 +1,193 @@
+/** POST /v1/captions: an image and an adapter (or several, which share the image's decoding and encoding) to captions. */
+import { randomUUID } from 'node:crypto';
+import type { Request, Response } from 'express';
+import type { RegisteredAdapter } from '../adapter/registry.js';
+import { AppError } from '../errors.js';
+import type { EngineInfo } from '../serving/protocol.js';
+import { type ErrorBody, errorBody } from './errors.js';
+import { type Exchange, exchangeOf } from './exchange.js';
+import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
+import { bodyOf } from './multipart.js';
+import { type CaptionAsk, parseCaption } from './schema.js';
+import { type Services, selectAdapter } from './services.js';
+import { EventWriter } from './sse.js';
+
+/** One adapter's part of the request: what is to be generated, or why not. */
+interface Part {
+  readonly name: string;
+  readonly target: Target | AppError;
+}
+
+interface Caption {
+  readonly id: string;
+  readonly object: 'caption';
+  readonly [key: string]: unknown;
+}
+
+export function captionRoute(services: Services) {
+  return async (req: Request, res: Response): Promise<void> => {
+    const { value, form } = bodyOf(req);
+    const info = readyInfo(services);
+    const ask = parseCaption(value, { maxTokens: services.config.maxTokens, timeoutMs: services.config.requestTimeoutMs, maxBatch: info.maxBatch }, form);
+    const exchange = exchangeOf(res);
+    const scope = new Scope(exchange, ask.timeoutMs);
+    try {
+      const captioning = new Captioning(services, info, ask, scope, exchange);
+      if (ask.stream) await captioning.stream(new EventWriter(res, scope.signal));
+      else res.json(await captioning.reply());
+    } finally {
+      scope.end();
+    }
+  };
+}
+
+/** Throws `engine_unavailable` before the engine's first start is over. */
+export function readyInfo({ engine }: Services): EngineInfo {
+  if (!engine.info) throw new AppError('engine_unavailable', 'The engine is still loading its backbone: please retry');
+  return engine.info;
+}
+
+class Captioning {
+  readonly #services: Services;
+  readonly #ask: CaptionAsk;
+  readonly #scope: Scope;
+  readonly #exchange: Exchange;
+  readonly #parts: readonly Part[];
+  readonly #id = `cap_${randomUUID()}`;
+  readonly #created = Math.floor(Date.now() / 1000);
+
+  constructor(services: Services, info: EngineInfo, ask: CaptionAsk, scope: Scope, exchange: Exchange) {
+    this.#services = services;
+    this.#ask = ask;
+    this.#scope = scope;
+    this.#exchange = exchange;
+    this.#parts = this.#names().map((name) => ({ name, target: this.#target(name, info) }));
+    this.#throwIfAllFailed(this.#parts.map(({ target }) => target));
+  }
+
+  async reply(): Promise<object> {
+    const generation = await this.#submit();
+    const results = await Promise.all(this.#parts.map(async (part) => ({ part, result: await this.#attempt(generation, part) })));
+    this.#throwIfAllFailed(results.map(({ result }) => result));
+    const data = results.map(({ part, result }) => (result instanceof AppError ? this.#failure(part, result) : result));
+    return this.#ask.list ? { object: 'caption.list', data } : (data[0] as object);
+  }
+
+  /** Tells text as it comes, each caption when it is complete, each failure in its place. */
+  async stream(writer: EventWriter): Promise<void> {
+    const generation = await this.#submit();
+    const unsent: object[] = [];
+    const results = this.#parts.map(async (part) => {
+      const result = await this.#attempt(generation, part, writer);
+      const event = result instanceof AppError ? this.#failure(part, result) : result;
+      // While nothing has been sent, a failure may yet turn out to be the whole reply, with a status of its own.
+      if (result instanceof AppError && !writer.opened) unsent.push(event);
+      else await writer.send(event);
+      return result;
+    });
+    const settled = await Promise.all(results);
+    if (!writer.opened) this.#throwIfAllFailed(settled);
+    for (const event of unsent) await writer.send(event);
+    this.#note(settled);
+    await writer.end();
+  }
+
+  #names(): readonly string[] {
+    const { adapters } = this.#ask;
+    if (adapters.length > 0) return adapters;
+    const { defaultAdapter } = this.#services.config;
+    if (defaultAdapter !== null) return [defaultAdapter];
+    const known = this.#services.adapters.list().slice(0, 10).map(({ name }) => name);
+    throw new AppError('adapter_required', `adapter: Expected the name of an adapter (such as ${known.join(', ') || 'one in the adapters folder'}) but received none: a bare backbone cannot see`, { param: 'adapter' });
+  }
+
+  #target(name: string, info: EngineInfo): Target | AppError {
+    try {
+      const adapter = selectAdapter(this.#services, name);
+      const promptOf = (version: RegisteredAdapter | null): string => this.#ask.prompt ?? version?.summary.prompt ?? '';
+      checkPrompt(this.#services, info, promptOf(adapter), true);
+      this.#exchange.adapters.push(adapter.ref.digest);
+      return { adapter, promptOf, continues: false };
+    } catch (error) {
+      return AppError.from(error);
+    }
+  }
+
+  async #submit(): Promise<Generation> {
+    const { images, engine, backbone } = this.#services;
+    if (!images) throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, { param: 'image' });
+    const targets = this.#parts.flatMap(({ target }) => (target instanceof AppError ? [] : [target]));
+    // Adapters load while the image is decoded.
+    engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
+    try {
+      const pixels = await images.decode(imageBytes(this.#ask.image, this.#services.config.maxImageBytes), this.#scope.signal);
+      return Generation.submit(this.#services, this.#ask, this.#scope, pixels, targets);
+    } catch (error) {
+      throw this.#scope.explain(error);
+    } finally {
+      this.#exchange.arrived();
+    }
+  }
+
+  async #attempt(generation: Generation, { name, target }: Part, writer?: EventWriter): Promise<Caption | AppError> {
+    if (target instanceof AppError) return target;
+    try {
+      const generated = await generation.follow(target, ({ index, text }) =>
+        writer?.send({ object: 'caption.delta', id: this.#id, index, adapter: name, text }),
+      );
+      return this.#caption(target, generated);
+    } catch (error) {
+      return AppError.from(error);
+    }
+  }
+
+  #caption({ adapter }: Target, { texts, imageTokens, promptTokens, completionTokens, timings }: Generated): Caption {
+    return {
+      id: this.#id,
+      object: 'caption',
+      created: this.#created,
+      backbone: this.#services.backbone,
+      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      captions: texts.map(({ text, finishReason }) => ({ text, finish_reason: finishReason })),
+      usage: { image_tokens: imageTokens, prompt_tokens: promptTokens, completion_tokens: completionTokens },
+      timings: timingsBody(timings),
+    };
+  }
+
+  #failure({ name, target }: Part, error: AppError): ErrorBody & { readonly object: 'error'; readonly adapter: object } {
+    const digest = target instanceof AppError ? undefined : target.adapter?.ref.digest;
+    return { object: 'error', adapter: { name, ...(digest === undefined ? {} : { digest }) }, ...errorBody(error) };
+  }
+
+  #throwIfAllFailed(results: readonly unknown[]): void {
+    const errors = results.filter((result) => result instanceof AppError);
+    if (errors[0] && errors.length === results.length) throw errors[0];
+  }
+
+  /** A reply that has begun has its status; the log and the metrics still learn of a failure that was all of it. */
+  #note(results: readonly unknown[]): void {
+    const errors = results.filter((result) => result instanceof AppError);
+    if (errors[0] && errors.length === results.length) this.#exchange.error = errors[0];
+  }
+}
+
+/** Milliseconds, to the hundredth. */
+export function timingsBody({ queueMs, adapterMs, visionMs, prefillMs, decodeMs }: Generated['timings']): object {
+  const round = (ms: number | null): number | null => (ms === null ? null : Math.round(ms * 100) / 100);
+  return { queue_ms: round(queueMs), adapter_ms: round(adapterMs), vision_ms: round(visionMs), prefill_ms: round(prefillMs), decode_ms: round(decodeMs) };
+}
+
+/** The file's bytes. Throws `invalid_request` or `payload_too_large`. */
+export function imageBytes(image: string | Uint8Array, maxBytes: number): Uint8Array {
+  if (typeof image !== 'string') return image;
+  const base64 = image.slice(/^data:[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,64};base64,/i.exec(image)?.[0].length ?? 0);
+  if (base64 === '' || !/^[A-Za-z0-9+/_-]*={0,2}$/.test(base64)) {
+    const hint = /^https?:/i.test(image) ? 'a URL, which this server does not fetch' : 'text that is neither';
+    throw new AppError('invalid_request', `image: Expected base64 or a data URI of an image but received ${hint}`, { param: 'image' });
+  }
+  const bytes = Buffer.from(base64, 'base64');
+  if (bytes.length > maxBytes) {
+    throw new AppError('payload_too_large', `image: Expected at most ${maxBytes} bytes but received ${bytes.length}`, { param: 'image' });
+  }
+  return bytes;
+}

@@ -1,0 +1,87 @@
+/** POST /v1/completions: text alone, by the bare backbone or an adapter, in OpenAI's shape. */
+import { randomUUID } from 'node:crypto';
+import type { Request, Response } from 'express';
+import { AppError } from '../errors.js';
+import { readyInfo, timingsBody } from './captions.js';
+import { errorBody } from './errors.js';
+import { exchangeOf } from './exchange.js';
+import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
+import { bodyOf } from './multipart.js';
+import { type CompletionAsk, parseCompletion } from './schema.js';
+import { type Services, selectAdapter } from './services.js';
+import { EventWriter } from './sse.js';
+
+export function completionRoute(services: Services) {
+  return async (req: Request, res: Response): Promise<void> => {
+    const { config, backbone } = services;
+    const info = readyInfo(services);
+    const ask = parseCompletion(bodyOf(req).value, { maxTokens: config.maxTokens, timeoutMs: config.requestTimeoutMs, maxBatch: info.maxBatch });
+    checkPrompt(services, info, ask.prompt, false);
+    const adapter = ask.model === backbone ? null : selectAdapter(services, ask.model);
+    const target: Target = { adapter, promptOf: () => ask.prompt, continues: true };
+    const exchange = exchangeOf(res);
+    if (adapter) exchange.adapters.push(adapter.ref.digest);
+
+    const scope = new Scope(exchange, ask.timeoutMs);
+    try {
+      const generation = Generation.submit(services, ask, scope, null, [target]);
+      exchange.arrived();
+      const reply = new Reply(ask, target);
+      if (ask.stream) await stream(generation, target, reply, new EventWriter(res, scope.signal), (error) => (exchange.error = error));
+      else res.json(reply.whole(await generation.follow(target, () => {})));
+    } finally {
+      scope.end();
+    }
+  };
+}
+
+async function stream(generation: Generation, target: Target, reply: Reply, writer: EventWriter, onError: (error: AppError) => void): Promise<void> {
+  try {
+    const generated = await generation.follow(target, (piece) => writer.send(reply.chunk(piece.index, piece.text)));
+    for (const { index, finishReason } of generated.texts) await writer.send(reply.chunk(index, '', finishReason));
+    await writer.send({ ...reply.whole(generated), choices: [] });
+  } catch (error) {
+    // Before the first event this is an ordinary error reply.
+    if (!writer.opened) throw error;
+    onError(AppError.from(error));
+    await writer.send({ object: 'error', ...errorBody(AppError.from(error)) });
+  }
+  await writer.end();
+}
+
+class Reply {
+  readonly #id = `cmpl_${randomUUID()}`;
+  readonly #created = Math.floor(Date.now() / 1000);
+  readonly #ask: CompletionAsk;
+  readonly #target: Target;
+
+  constructor(ask: CompletionAsk, target: Target) {
+    this.#ask = ask;
+    this.#target = target;
+  }
+
+  whole({ texts, promptTokens, completionTokens, timings }: Generated): object {
+    return {
+      ...this.#head(),
+      choices: texts.map(({ index, text, finishReason }) => ({ text, index, logprobs: null, finish_reason: finishReason })),
+      usage: { prompt_tokens: promptTokens, completion_tokens: completionTokens, total_tokens: promptTokens + completionTokens },
+      timings: timingsBody(timings),
+    };
+  }
+
+  chunk(index: number, text: string, finishReason: string | null = null): object {
+    return { ...this.#head(), choices: [{ text, index, logprobs: null, finish_reason: finishReason }] };
+  }
+
+  #head(): object {
+    // Read when it is written: the version that served may be newer than the one that was asked for.
+    const { adapter } = this.#target;
+    return {
+      id: this.#id,
+      object: 'text_completion',
+      created: this.#created,
+      model: this.#ask.model,
+      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+    };
+  }
+}

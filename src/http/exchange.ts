@@ -1,0 +1,51 @@
+/** What belongs to one request and its reply, from first byte to last: its id, its clock, its end, and what the log will say. */
+import { randomUUID } from 'node:crypto';
+import type { NextFunction, Request, Response } from 'express';
+import { AppError } from '../errors.js';
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+const exchanges = new WeakMap<Response, Exchange>();
+
+export class Exchange {
+  readonly id: string;
+  readonly startMs = performance.now();
+  /** Aborted where the client goes away before the reply is complete. */
+  readonly signal: AbortSignal;
+  /** The route's template; stays `unknown` where no route matched. */
+  route = 'unknown';
+  /** What the request failed with, if it did. */
+  error: AppError | undefined;
+  /** Digests of the adapters that it asked for. */
+  readonly adapters: string[] = [];
+  /** Called once the request waits nowhere in the front end any more. */
+  arrived: () => void = () => {};
+
+  constructor(req: Request, res: Response) {
+    const given = req.get('x-request-id');
+    this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    const controller = new AbortController();
+    this.signal = controller.signal;
+    res.once('close', () => {
+      if (!res.writableFinished) controller.abort(new AppError('cancelled', 'The client went away before the reply was complete'));
+    });
+  }
+
+  get elapsedMs(): number {
+    return performance.now() - this.startMs;
+  }
+}
+
+/** Express middleware, first of all: every reply has an x-request-id, the client's own where it is well-formed. */
+export function openExchange(req: Request, res: Response, next: NextFunction): void {
+  const exchange = new Exchange(req, res);
+  exchanges.set(res, exchange);
+  res.set('x-request-id', exchange.id);
+  next();
+}
+
+/** Throws TypeError where `openExchange` did not run. */
+export function exchangeOf(res: Response): Exchange {
+  const exchange = exchanges.get(res);
+  if (!exchange) throw new TypeError('openExchange must run before anything else');
+  return exchange;
+}

@@ -1,0 +1,245 @@
+/**
+ * From a checked request to text: hands requests to the engine, follows their streams, turns tokens into text, ends at stop strings,
+ * and tries once more where an adapter was replaced on disk between the registry's look and the engine's.
+ */
+import type { RegisteredAdapter } from '../adapter/registry.js';
+import type { EngineInfo, FinishReason, GenerateInput, GenerateResult, GenerationEvent, Timings } from '../serving/protocol.js';
+import { AppError } from '../errors.js';
+import type { Pixels } from '../images/protocol.js';
+import { TextStream } from '../serving/text.js';
+import type { Exchange } from './exchange.js';
+import type { Ask } from './schema.js';
+import { type Services, selectAdapter } from './services.js';
+
+/** The time a request has, and what ends it early. */
+export class Scope {
+  readonly #startMs: number;
+  readonly #timeoutMs: number;
+  readonly #timer: NodeJS.Timeout;
+  /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
+  readonly signal: AbortSignal;
+
+  constructor(exchange: Exchange, timeoutMs: number) {
+    this.#startMs = exchange.startMs;
+    this.#timeoutMs = timeoutMs;
+    const controller = new AbortController();
+    this.#timer = setTimeout(() => controller.abort(this.#tooLate()), this.remainingMs);
+    this.signal = AbortSignal.any([exchange.signal, controller.signal]);
+  }
+
+  get elapsedMs(): number {
+    return performance.now() - this.#startMs;
+  }
+
+  get remainingMs(): number {
+    return Math.max(1, Math.ceil(this.#timeoutMs - this.elapsedMs));
+  }
+
+  /** The error that a failure means to the client: the engine's own deadline says how much was left when it got the request. */
+  explain(thrown: unknown): AppError {
+    const error = AppError.from(thrown);
+    if (error.code === 'deadline_exceeded') return this.#tooLate();
+    return error.code === 'cancelled' && this.signal.aborted ? AppError.from(this.signal.reason) : error;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #tooLate(): AppError {
+    return new AppError('deadline_exceeded', `Expected the request to finish within ${this.#timeoutMs} ms but it did not`);
+  }
+}
+
+/** One adapter's part of a request (or the bare backbone's). */
+export interface Target {
+  /** The version that is asked for; follows the registry where it was replaced meanwhile. */
+  adapter: RegisteredAdapter | null;
+  /** The text to continue, which may be the adapter's own. */
+  readonly promptOf: (adapter: RegisteredAdapter | null) => string;
+  /** Whether the text goes on from the prompt (its spacing included) or stands alone. */
+  readonly continues: boolean;
+}
+
+export interface GeneratedText {
+  readonly index: number;
+  readonly text: string;
+  readonly finishReason: FinishReason;
+}
+
+export interface Generated {
+  readonly texts: readonly GeneratedText[];
+  readonly imageTokens: number;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  /** What is null is not known: a stop string ended the request before the engine told. */
+  readonly timings: { readonly [Part in keyof Timings]: number | null };
+}
+
+export type OnText = (piece: { readonly index: number; readonly text: string }) => void | Promise<void>;
+
+interface Job {
+  readonly target: Target;
+  readonly input: GenerateInput;
+  readonly events: AsyncIterableIterator<GenerationEvent>;
+}
+
+export class Generation {
+  readonly #services: Services;
+  readonly #ask: Ask;
+  readonly #scope: Scope;
+  readonly #pixels: Pixels | null;
+  readonly #jobs: ReadonlyMap<Target, Job>;
+
+  private constructor(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, jobs: ReadonlyMap<Target, Job>) {
+    this.#services = services;
+    this.#ask = ask;
+    this.#scope = scope;
+    this.#pixels = pixels;
+    this.#jobs = jobs;
+  }
+
+  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed. */
+  static submit(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, targets: readonly Target[]): Generation {
+    const inputs = targets.map((target) => inputOf(services, ask, scope, target));
+    const streams = services.engine.generate(pixels, inputs, scope.signal);
+    const jobs = targets.map((target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const);
+    return new Generation(services, ask, scope, pixels, new Map(jobs));
+  }
+
+  /** Follows one target to its end; text is told as it becomes final. Throws AppError. */
+  async follow(target: Target, onText: OnText): Promise<Generated> {
+    const job = this.#jobs.get(target);
+    if (!job) throw new TypeError('Expected a target that was submitted');
+    try {
+      const generated = await this.#follow(job, onText);
+      for (const { finishReason } of generated.texts) this.#services.metrics.finished(finishReason);
+      return generated;
+    } catch (error) {
+      throw this.#scope.explain(error);
+    }
+  }
+
+  async #follow(job: Job, onText: OnText): Promise<Generated> {
+    const { tokenizer, metrics } = this.#services;
+    const prefixIds = job.target.continues ? job.input.promptIds : [];
+    const voices = Array.from({ length: this.#ask.sampling.n }, () => new Voice(new TextStream(tokenizer, { stop: this.#ask.stop, prefixIds })));
+    let tokens = 0;
+    for await (const event of this.#events(job)) {
+      if (event.type === 'token') {
+        const voice = voices[event.choice];
+        if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
+        if (tokens++ === 0) metrics.firstToken(this.#scope.elapsedMs / 1000);
+        const gapMs = voice.gapMs();
+        if (gapMs !== null) metrics.nextToken(gapMs / 1000);
+        const text = voice.push(event.tokenId);
+        if (text !== '') await onText({ index: event.choice, text });
+        // Leaving the loop cancels the request.
+        if (voices.every(({ stopped }) => stopped)) return this.#stopped(job, voices);
+      } else if (event.type === 'done') {
+        metrics.generated(event.result);
+        return this.#done(event.result, voices, onText);
+      }
+    }
+    throw this.#scope.signal.aborted ? AppError.from(this.#scope.signal.reason) : new AppError('cancelled', 'The request was cancelled');
+  }
+
+  /** The engine's events; from the start again where the adapter had been replaced. */
+  async *#events(job: Job): AsyncGenerator<GenerationEvent> {
+    try {
+      yield* job.events;
+      return;
+    } catch (error) {
+      const { adapter } = job.target;
+      if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
+      await this.#services.adapters.rescan();
+      job.target.adapter = selectAdapter(this.#services, adapter.name);
+    }
+    const input = inputOf(this.#services, this.#ask, this.#scope, job.target);
+    for (const events of this.#services.engine.generate(this.#pixels, [input], this.#scope.signal)) yield* events;
+  }
+
+  async #done(result: GenerateResult, voices: readonly Voice[], onText: OnText): Promise<Generated> {
+    const texts: GeneratedText[] = [];
+    for (const { index, tokenIds, finishReason } of result.choices) {
+      const voice = voices[index];
+      if (!voice) throw new AppError('internal', `Expected ${voices.length} choices but the engine sent choice ${index}`);
+      // A beam search tells its tokens only now.
+      let rest = voice.tokens === 0 ? tokenIds.map((id) => voice.push(id)).join('') : '';
+      rest += voice.finish();
+      if (rest !== '') await onText({ index, text: rest });
+      texts.push({ index, text: voice.text, finishReason: voice.stopped ? 'stop' : finishReason });
+    }
+    const { imageTokens, promptTokens, completionTokens, timings } = result;
+    return { texts, imageTokens, promptTokens, completionTokens, timings };
+  }
+
+  /** Every sequence came to a stop string. */
+  #stopped({ input }: Job, voices: readonly Voice[]): Generated {
+    const sinceFirst = Math.max(...voices.map((voice) => voice.elapsedMs()));
+    return {
+      texts: voices.map(({ text }, index) => ({ index, text, finishReason: 'stop' })),
+      imageTokens: this.#pixels ? (this.#services.engine.info?.imageTokens ?? 0) : 0,
+      promptTokens: input.promptIds.length,
+      completionTokens: voices.reduce((total, { tokens }) => total + tokens, 0),
+      timings: { queueMs: null, adapterMs: null, visionMs: null, prefillMs: null, decodeMs: sinceFirst },
+    };
+  }
+}
+
+/** Throws `context_length_exceeded` where the prompt leaves no room; called before an image is decoded for nothing. */
+export function checkPrompt({ tokenizer }: Services, { contextLength, imageTokens }: EngineInfo, prompt: string, hasImage: boolean): void {
+  const tokens = tokenizer.encode(prompt).length + (hasImage ? imageTokens : 0);
+  if (tokens < contextLength) return;
+  const parts = hasImage ? ` (${imageTokens} of them the image's)` : '';
+  throw new AppError('context_length_exceeded', `prompt: Expected fewer than ${contextLength} tokens, so that one can follow, but received ${tokens}${parts}`, { param: 'prompt' });
+}
+
+function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { adapter, promptOf }: Target): GenerateInput {
+  return { adapter: adapter?.ref ?? null, promptIds: tokenizer.encode(promptOf(adapter)), sampling, deadlineMs: scope.remainingMs };
+}
+
+/** One sequence's text so far. */
+class Voice {
+  readonly #stream: TextStream;
+  #firstMs: number | null = null;
+  #lastMs: number | null = null;
+  text = '';
+  tokens = 0;
+
+  constructor(stream: TextStream) {
+    this.#stream = stream;
+  }
+
+  get stopped(): boolean {
+    return this.#stream.stopped;
+  }
+
+  /** Milliseconds since the token before; null at the first. */
+  gapMs(): number | null {
+    const now = performance.now();
+    const gap = this.#lastMs === null ? null : now - this.#lastMs;
+    this.#firstMs ??= now;
+    this.#lastMs = now;
+    return gap;
+  }
+
+  /** Milliseconds since the first token; 0 before it. */
+  elapsedMs(): number {
+    return this.#firstMs === null ? 0 : performance.now() - this.#firstMs;
+  }
+
+  push(tokenId: number): string {
+    if (!this.stopped) this.tokens++;
+    return this.#take(this.#stream.push(tokenId));
+  }
+
+  finish(): string {
+    return this.#take(this.#stream.finish());
+  }
+
+  #take(text: string): string {
+    this.text += text;
+    return text;
+  }
+}

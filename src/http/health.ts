@@ -1,0 +1,33 @@
+/** What orchestrators ask: is it alive, may it get requests, and its metrics. */
+import type { Request, Response } from 'express';
+import type { Services } from './services.js';
+
+const REPORT_TIMEOUT_MS = 500;
+
+export function liveRoute(_req: Request, res: Response): void {
+  res.json({ status: 'ok' });
+}
+
+export function readyRoute(services: Services) {
+  return (_req: Request, res: Response): void => {
+    const reason = unready(services);
+    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, adapters: services.adapters.list().length });
+    else res.status(503).set('retry-after', '1').json({ status: 'not_ready', reason });
+  };
+}
+
+export function metricsRoute({ metrics, engine, admission, adapters }: Services) {
+  return async (_req: Request, res: Response): Promise<void> => {
+    const gauges = await engine.report(REPORT_TIMEOUT_MS);
+    const front = { queueLength: admission.queueLength, adaptersRegistered: adapters.list().length };
+    res.type(metrics.contentType).send(await metrics.render(gauges, front));
+  };
+}
+
+/** Why requests should go elsewhere for now; null where they are welcome. */
+function unready({ engine, imagesReady, admission }: Services): string | null {
+  if (admission.draining) return 'the server is shutting down';
+  if (engine.state !== 'ready') return `the engine is ${engine.state}`;
+  if (!imagesReady()) return 'no image process is ready';
+  return null;
+}

@@ -1,0 +1,219 @@
+/**
+ * What a request may say, as one table of fields: the same table checks JSON bodies and multipart forms, whose values are all text.
+ * Nothing is guessed: an unknown field, a wrong type or a value out of range is named, with what was expected and what came.
+ */
+import { z } from 'zod';
+import { AppError } from '../errors.js';
+import type { SamplingParams } from '../serving/protocol.js';
+
+export interface RequestLimits {
+  readonly maxTokens: number;
+  readonly timeoutMs: number;
+  /** Sequences that run at once. */
+  readonly maxBatch: number;
+}
+
+/** Far more than any context holds; tokenizing more would keep other requests waiting. */
+const MAX_PROMPT_CHARACTERS = 65_536;
+const MAX_ADAPTERS = 64;
+const DEFAULT_MAX_TOKENS = 40;
+const MAX_STOPS = 4;
+const MAX_STOP_CHARACTERS = 256;
+const ADAPTER_NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,256}$/;
+
+interface Field {
+  readonly schema: z.ZodType;
+  /** `Expected ${expected} but received ...`. */
+  readonly expected: string;
+  /** How a form's text becomes a value. */
+  readonly form: 'text' | 'number' | 'boolean' | 'list' | 'texts';
+}
+
+type Fields = Readonly<Record<string, Field>>;
+
+const number = (schema: z.ZodType<number>, expected: string) => ({ schema: schema.nullish(), expected, form: 'number' as const });
+const boolean = { schema: z.boolean().nullish(), expected: 'true or false', form: 'boolean' as const };
+const name = { schema: z.string().regex(ADAPTER_NAME).nullish(), expected: 'an adapter name', form: 'text' as const };
+const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
+
+/** Fields that every generating route knows. */
+function samplingFields({ maxTokens, timeoutMs, maxBatch }: RequestLimits) {
+  return {
+    max_tokens: number(z.int().min(1).max(maxTokens), `an integer from 1 to ${maxTokens}`),
+    temperature: number(z.number().min(0).max(2), 'a number from 0 to 2'),
+    top_k: number(z.int().min(0), 'an integer of at least 0 (0 is off)'),
+    top_p: number(z.number().gt(0).max(1), 'a number above 0, at most 1'),
+    repetition_penalty: number(z.number().gt(0).max(10), 'a number above 0, at most 10'),
+    seed: number(z.int(), 'an integer of at most 53 bits'),
+    n: number(z.int().min(1).max(maxBatch), `an integer from 1 to ${maxBatch}`),
+    num_beams: number(z.int().min(1).max(maxBatch), `an integer from 1 to ${maxBatch}`),
+    length_penalty: number(z.number().min(-10).max(10), 'a number from -10 to 10'),
+    early_stopping: boolean,
+    stop: {
+      schema: z.union([stopText, z.array(stopText).max(MAX_STOPS)]).nullish(),
+      expected: `a text of 1 to ${MAX_STOP_CHARACTERS} characters, or up to ${MAX_STOPS} of them`,
+      form: 'texts' as const,
+    },
+    stream: boolean,
+    timeout_ms: number(z.int().min(1).max(timeoutMs), `an integer from 1 to ${timeoutMs}`),
+  };
+}
+
+const prompt = { schema: z.string().max(MAX_PROMPT_CHARACTERS).nullish(), expected: `a text of at most ${MAX_PROMPT_CHARACTERS} characters`, form: 'text' as const };
+
+function captionFields(limits: RequestLimits) {
+  return {
+    image: {
+      schema: z.union([z.string().min(1), z.instanceof(Uint8Array)]).nullish(),
+      expected: 'an image: a file in a form, or base64 or a data URI in JSON',
+      form: 'text' as const,
+    },
+    adapter: name,
+    model: name,
+    adapters: {
+      schema: z.array(z.string().regex(ADAPTER_NAME)).min(1).max(MAX_ADAPTERS).nullish(),
+      expected: `a list of 1 to ${MAX_ADAPTERS} adapter names`,
+      form: 'list' as const,
+    },
+    prompt,
+    ...samplingFields(limits),
+  };
+}
+
+function completionFields(limits: RequestLimits) {
+  const model = { ...name, schema: z.string().regex(ADAPTER_NAME), expected: 'the name of the backbone or of an adapter' };
+  return { model, prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) }, ...samplingFields(limits) };
+}
+
+type Values<Known extends Fields> = { readonly [Key in keyof Known]: z.output<Known[Key]['schema']> };
+type SamplingBody = Values<ReturnType<typeof samplingFields>>;
+type CaptionBody = Values<ReturnType<typeof captionFields>>;
+type CompletionBody = Values<ReturnType<typeof completionFields>>;
+
+/** What every generating route asks for. */
+export interface Ask {
+  readonly sampling: SamplingParams;
+  readonly stop: readonly string[];
+  readonly stream: boolean;
+  readonly timeoutMs: number;
+}
+
+export interface CaptionAsk extends Ask {
+  /** base64 or a data URI, or a form's file. */
+  readonly image: string | Uint8Array;
+  /** Names; empty where the request names none. */
+  readonly adapters: readonly string[];
+  /** Whether the reply is a list, however many adapters there are. */
+  readonly list: boolean;
+  /** null: each adapter's own. */
+  readonly prompt: string | null;
+}
+
+export interface CompletionAsk extends Ask {
+  readonly model: string;
+  readonly prompt: string;
+}
+
+/** Checks and completes a request for captions. `form`: values are a form's texts. Throws `invalid_request` or `unknown_field`. */
+export function parseCaption(body: unknown, limits: RequestLimits, form: boolean): CaptionAsk {
+  const value = check(captionFields(limits), body, form) as CaptionBody;
+  const named = [value.adapter, value.model, value.adapters].filter((given) => given != null);
+  if (named.length > 1) {
+    throw new AppError('invalid_request', 'adapter: Expected one of adapter, adapters and model but received several', { param: 'adapter' });
+  }
+  if (value.image == null) {
+    throw new AppError('invalid_request', 'image: Expected an image but received none; POST /v1/completions takes text alone', { param: 'image' });
+  }
+  const adapters = value.adapters ?? [value.adapter ?? value.model ?? []].flat();
+  if (new Set(adapters).size < adapters.length) {
+    throw new AppError('invalid_request', `adapters: Expected each name once but received ${adapters.join(', ')}`, { param: 'adapters' });
+  }
+  return { ...ask(value, limits), image: value.image, adapters, list: value.adapters != null, prompt: value.prompt ?? null };
+}
+
+/** Checks and completes a request for text. Throws `invalid_request` or `unknown_field`. */
+export function parseCompletion(body: unknown, limits: RequestLimits): CompletionAsk {
+  const value = check(completionFields(limits), body, false) as CompletionBody;
+  return { ...ask(value, limits), model: value.model, prompt: value.prompt };
+}
+
+function ask(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimits): Ask {
+  const sampling: SamplingParams = {
+    maxTokens: value.max_tokens ?? Math.min(DEFAULT_MAX_TOKENS, maxTokens),
+    temperature: value.temperature ?? 0,
+    topK: value.top_k ?? 0,
+    topP: value.top_p ?? 1,
+    repetitionPenalty: value.repetition_penalty ?? 1,
+    seed: value.seed ?? null,
+    n: value.n ?? 1,
+    numBeams: value.num_beams ?? 1,
+    lengthPenalty: value.length_penalty ?? 1,
+    earlyStopping: value.early_stopping ?? false,
+  };
+  checkTogether(sampling);
+  const stop = typeof value.stop === 'string' ? [value.stop] : (value.stop ?? []);
+  return { sampling, stop, stream: value.stream ?? false, timeoutMs: value.timeout_ms ?? timeoutMs };
+}
+
+/** What is right alone and wrong together. */
+function checkTogether({ n, numBeams, temperature }: SamplingParams): void {
+  if (numBeams > 1 && temperature > 0) {
+    throw new AppError('invalid_request', `temperature: Expected 0 with num_beams above 1 (beam search does not sample) but received ${temperature}`, { param: 'temperature' });
+  }
+  if (numBeams > 1 && n > numBeams) {
+    throw new AppError('invalid_request', `n: Expected at most num_beams (${numBeams}) but received ${n}`, { param: 'n' });
+  }
+  if (numBeams === 1 && n > 1 && temperature === 0) {
+    throw new AppError('invalid_request', `n: Expected 1 at temperature 0 (all ${n} answers would be the same) but received ${n}; set temperature or num_beams`, { param: 'n' });
+  }
+}
+
+function check(fields: Fields, body: unknown, form: boolean): unknown {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new AppError('invalid_request', `Expected a JSON object but received ${show(body)}`);
+  }
+  const given = new Map<string, unknown>(Object.entries(body));
+  const unknown = [...given.keys()].filter((key) => !Object.hasOwn(fields, key));
+  if (unknown.length > 0) {
+    const message = `Expected only ${Object.keys(fields).join(', ')} but received ${unknown.map(show).join(', ')}`;
+    throw new AppError('unknown_field', message, { param: unknown[0] });
+  }
+
+  const values: Record<string, unknown> = {};
+  const faults: string[] = [];
+  let param: string | undefined;
+  for (const [key, { schema, expected, form: kind }] of Object.entries(fields)) {
+    const value = form ? fromForm(given.get(key), kind) : given.get(key);
+    const result = schema.safeParse(value);
+    values[key] = result.data;
+    if (result.success) continue;
+    param ??= key;
+    faults.push(`${key}: Expected ${expected} but received ${show(value)}`);
+  }
+  if (faults.length > 0) throw new AppError('invalid_request', faults.join('; '), { param, faults });
+  return values;
+}
+
+/** A form's value (text, or several of one name) as JSON would have given it; what it cannot be stays text, and is refused as such. */
+function fromForm(value: unknown, kind: Field['form']): unknown {
+  switch (kind) {
+    case 'number':
+      return typeof value === 'string' && /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value) ? Number(value) : value;
+    case 'boolean':
+      return value === 'true' ? true : value === 'false' ? false : value;
+    case 'list':
+      return value === undefined ? undefined : [value].flat().flatMap((item) => (typeof item === 'string' ? item.split(',').map((part) => part.trim()) : [item]));
+    case 'texts':
+    case 'text':
+      return value;
+  }
+}
+
+/** A value as an error may show it: short, and never an image. */
+function show(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'number') return String(value);
+  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  const text = JSON.stringify(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
