@@ -60,12 +60,16 @@ export async function readFile(path: string, maxBytes: number): Promise<Uint8Arr
   }
 }
 
-/** The bytes of an open file from its beginning, a chunk at a time; a chunk is only valid until the next one. */
-export async function* chunks(handle: FileHandle): AsyncGenerator<Uint8Array> {
-  const buffer = new Uint8Array(CHUNK_BYTES);
-  for (let position = 0; ; ) {
-    const { bytesRead } = await handle.read(buffer, 0, CHUNK_BYTES, position);
-    if (bytesRead === 0) return;
+/**
+ * The bytes of an open file, as many as it had then, a chunk at a time; a chunk is only valid until the next one.
+ * Throws AppError `adapter_changed` where it became shorter.
+ */
+export async function* chunks({ handle, bytes }: OpenedFile): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(Math.min(bytes, CHUNK_BYTES));
+  for (let position = 0; position < bytes; ) {
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, bytes - position), position);
+    if (bytesRead === 0)
+      throw new AppError('adapter_changed', `Expected a file of ${bytes} bytes to stay so but received ${position}`);
     position += bytesRead;
     yield buffer.subarray(0, bytesRead);
   }

@@ -42,7 +42,7 @@ async function hashFiles(folder: string, names: readonly string[]): Promise<stri
     if (file === undefined) throw AppError.ofFaults('invalid_file', folder, [`Expected ${name} but it is gone`]);
     try {
       hash.file(name, file.bytes);
-      for await (const chunk of chunks(file.handle)) hash.update(chunk);
+      for await (const chunk of chunks(file)) hash.update(chunk);
     } finally {
       await file.handle.close();
     }

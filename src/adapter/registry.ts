@@ -153,15 +153,14 @@ export class AdapterRegistry {
   /** The entry that holds for a folder now; undefined where it went away meanwhile. */
   async #read(candidate: Candidate): Promise<Entry | undefined> {
     const before = this.#entries.get(candidate.name);
-    const stamp = await stampOf(candidate.folder, before?.stamp);
-    if (before !== undefined && isSettled(stamp, before.stamp)) return before;
+    if (before !== undefined && isSettled(await stampOf(candidate.folder, before.stamp), before.stamp)) return before;
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const entry = await readVersion(candidate, before);
       if (entry !== undefined) return entry;
       if (!(await exists(candidate.folder))) return undefined;
       await sleep(RETRY_MS);
     }
-    return restless(candidate, stamp, before);
+    return restless(candidate, before);
   }
 
   #publish(entries: ReadonlyMap<string, Entry>): void {
@@ -210,7 +209,7 @@ async function readVersion({ name, folder }: Candidate, before: Entry | undefine
     const stamp = await stampOf(folder);
     const { summary, fault } = await inspectFolder(place);
     const { digest, bytes } = fault === undefined ? await digestFolder(place) : await digestFaulty(place);
-    if ((await stampOf(folder)).text !== stamp.text) return undefined;
+    if ((await stampOf(folder, stamp)).text !== stamp.text) return undefined;
     const old = before?.adapter;
     const registeredAt = old?.ref.digest === digest ? old.registeredAt : Date.now();
     const adapter = {
@@ -246,8 +245,11 @@ function isSystemError(error: unknown): boolean {
 /** No content has it. */
 const UNKNOWN_DIGEST = `sha256:${'0'.repeat(64)}`;
 
+/** No folder has it: the next scan reads. */
+const NO_STAMP: Stamp = { text: '', newestMs: 0, takenMs: 0, paths: [], manifest: '' };
+
 /** The entry of a folder that did not hold still: without a fault again as soon as a scan finds it at rest. */
-function restless({ name, folder }: Candidate, stamp: Stamp, before: Entry | undefined): Entry {
+function restless({ name, folder }: Candidate, before: Entry | undefined): Entry {
   const adapter: RegisteredAdapter = {
     name,
     ref: { name, digest: UNKNOWN_DIGEST, folder },
@@ -256,7 +258,7 @@ function restless({ name, folder }: Candidate, stamp: Stamp, before: Entry | und
     registeredAt: before?.adapter.ref.digest === UNKNOWN_DIGEST ? before.adapter.registeredAt : Date.now(),
     fault: 'Expected files that can be read and hold still but received a folder that is being written',
   };
-  return { adapter, stamp: { ...stamp, text: '' } };
+  return { adapter, stamp: NO_STAMP };
 }
 
 /** Nothing moved since the stamp before, which was itself taken long enough after the last write to see the next one. */

@@ -205,22 +205,20 @@ export function cast(g: Graph, x: Value, dtype: DType): Value {
 
 /** Rotates every head of x [rows, tokens, heads · headDim] by its position: positions int64 [rows, tokens], cos and sin [n, headDim / 2]. */
 export function rotary(g: Graph, x: Value, positions: Value, cos: Value, sin: Value): Value {
-  const width = dim(x, -1);
-  const headDim = 2 * Number(dim(cos, -1));
+  const headDim = 2 * Number(cos.shape[1]);
   if (
     x.shape.length !== 3 ||
-    Number(width) % headDim !== 0 ||
+    cos.shape.length !== 2 ||
+    Number(x.shape[2]) % headDim !== 0 ||
     !sameShape(cos.shape, sin.shape) ||
     !sameShape(positions.shape, x.shape.slice(0, 2)) ||
-    positions.dtype !== 'int64'
+    positions.dtype !== 'int64' ||
+    [x, cos, sin].some(({ dtype }) => dtype !== 'float32')
   ) {
     refuse(
       'RotaryEmbedding',
-      'x [rows, tokens, heads · headDim], int64 positions [rows, tokens] and tables [n, headDim / 2]',
-      x,
-      positions,
-      cos,
-      sin,
+      'x [rows, tokens, heads · d], int64 positions [rows, tokens] and float32 tables [n, d / 2]',
+      ...[x, positions, cos, sin],
     );
   }
   return one(g.node('RotaryEmbedding', [x, positions, cos, sin], [x], {}, MICROSOFT));
@@ -241,22 +239,25 @@ export interface GroupQueryAttentionInputs {
 /** Causal attention of the last tokens of each row over its past and themselves (onnxruntime's GroupQueryAttention) → like q. */
 export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs, heads: number, kvHeads: number): Value {
   const { q, k, v, pastK, pastV, lengths, total } = inputs;
-  const headDim = dim(pastK, -1);
+  const [rows, tokens] = q.shape as [Dim, Dim];
+  const [, , capacity, headDim] = pastK.shape as [Dim, Dim, Dim, Dim];
   if (
-    dim(q, -1) !== heads * Number(headDim) ||
-    dim(k, -1) !== kvHeads * Number(headDim) ||
-    !sameShape(k.shape, v.shape) ||
-    dim(pastK, 1) !== kvHeads ||
-    !sameShape(pastK.shape, pastV.shape)
+    !sameShape(q.shape, [rows, tokens, heads * Number(headDim)]) ||
+    !sameShape(k.shape, [rows, tokens, kvHeads * Number(headDim)]) ||
+    !sameShape(v.shape, k.shape) ||
+    !sameShape(pastK.shape, [rows, kvHeads, capacity, headDim]) ||
+    !sameShape(pastV.shape, pastK.shape) ||
+    !sameShape(lengths.shape, [rows]) ||
+    !sameShape(total.shape, [1]) ||
+    [q, k, v, pastK, pastV].some(({ dtype }) => dtype !== 'float32') ||
+    [lengths, total].some(({ dtype }) => dtype !== 'int32') ||
+    heads % kvHeads !== 0
   ) {
     refuse(
       'GroupQueryAttention',
-      `q [rows, tokens, ${heads} · ${headDim}], k and v [rows, tokens, ${kvHeads} · ${headDim}] and a cache of ${kvHeads} heads`,
-      q,
-      k,
-      v,
-      pastK,
-      pastV,
+      `q [rows, tokens, ${heads} · d], k and v [rows, tokens, ${kvHeads} · d], keys and values before them [rows, ${kvHeads}, n, d], ` +
+        'int32 lengths [rows] and total [1]',
+      ...[q, k, v, pastK, pastV, lengths, total],
     );
   }
   // The operator's second and third output are the cache with the new tokens in it; nobody reads them.

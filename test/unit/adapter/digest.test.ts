@@ -83,7 +83,10 @@ describe('the digest of a folder', () => {
     const path = join(folder, 'projector.safetensors');
     await unlink(path);
     await promisify(execFile)('mkfifo', [path]);
-    await expect(digestFolder(folder)).rejects.toMatchObject({ code: 'adapter_invalid', message: 'Expected a file but received something else' });
+    await expect(digestFolder(folder)).rejects.toMatchObject({
+      code: 'adapter_invalid',
+      message: 'Expected a file but received something else',
+    });
   });
 });
 
@@ -92,7 +95,10 @@ describe('ContentHash', () => {
     const hash = (files: readonly (readonly [string, readonly Uint8Array[]])[]): string => {
       const content = new ContentHash();
       for (const [path, parts] of files) {
-        content.file(path, parts.reduce((sum, part) => sum + part.byteLength, 0));
+        content.file(
+          path,
+          parts.reduce((sum, part) => sum + part.byteLength, 0),
+        );
         for (const part of parts) content.update(part);
       }
       return content.digest();
@@ -101,9 +107,22 @@ describe('ContentHash', () => {
       fc.property(fc.uint8Array({ minLength: 2 }), fc.nat(), (bytes, seed) => {
         const at = 1 + (seed % (bytes.length - 1));
         const [head, tail] = [bytes.subarray(0, at), bytes.subarray(at)];
-        const whole = hash([['a', [bytes]], ['b', []]]);
-        expect(hash([['a', [head, tail]], ['b', []]])).toBe(whole);
-        expect(hash([['a', [head]], ['b', [tail]]])).not.toBe(whole);
+        const whole = hash([
+          ['a', [bytes]],
+          ['b', []],
+        ]);
+        expect(
+          hash([
+            ['a', [head, tail]],
+            ['b', []],
+          ]),
+        ).toBe(whole);
+        expect(
+          hash([
+            ['a', [head]],
+            ['b', [tail]],
+          ]),
+        ).not.toBe(whole);
         expect(hash([['ab', [bytes]]])).not.toBe(whole);
       }),
     );

@@ -76,28 +76,33 @@ async function expectFaults(expected: readonly string[], against: AdapterTarget 
 describe('what was written comes back', () => {
   it('for LoRA: A transposed, B transposed and scaled', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 3 }), fc.nat(1000), fc.boolean(), async (ranks, seed, rankStabilized) => {
-        const draft = randomDraft(target, { method: 'lora', seed, ranks, rankStabilized });
-        if (draft.method !== 'lora') throw new TypeError('Expected a LoRA draft');
-        await writeAdapter(folder, draft);
-        const adapter = await readAdapter(folder, target, (await digestFolder(folder)).digest);
-        expect(adapter).toMatchObject({ method: 'lora', matched: 28, targeted: 28 });
-        expect(adapter.projector).toEqual(draft.projector);
-        for (const { context, rank: widest, a0, columns, scales } of adapter.groups) {
-          expect([widest, a0, scales.size]).toEqual([Math.max(...ranks.slice(0, 14)), 0, 0]);
-          const modules = draft.groups.get(context)?.modules ?? new Map();
-          expect([...columns.keys()]).toEqual([...modules.keys()]);
-          for (const [name, { rank, alpha, a, b }] of modules) {
-            const scale = alpha / (rankStabilized ? Math.sqrt(rank) : rank);
-            const [inSize, outSize] = [a.length / rank, b.length / rank];
-            expect(columns.get(name)).toEqual({
-              rank,
-              a: Float32Array.from(a, (_, i) => a[(i % rank) * inSize + Math.floor(i / rank)] as number),
-              b: Float32Array.from(b, (_, i) => (b[(i % outSize) * rank + Math.floor(i / outSize)] as number) * scale),
-            });
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 3 }),
+        fc.nat(1000),
+        fc.boolean(),
+        async (ranks, seed, rankStabilized) => {
+          const draft = randomDraft(target, { method: 'lora', seed, ranks, rankStabilized });
+          if (draft.method !== 'lora') throw new TypeError('Expected a LoRA draft');
+          await writeAdapter(folder, draft);
+          const adapter = await readAdapter(folder, target, (await digestFolder(folder)).digest);
+          expect(adapter).toMatchObject({ method: 'lora', matched: 28, targeted: 28 });
+          expect(adapter.projector).toEqual(draft.projector);
+          for (const { context, rank: widest, a0, columns, scales } of adapter.groups) {
+            expect([widest, a0, scales.size]).toEqual([Math.max(...ranks.slice(0, 14)), 0, 0]);
+            const modules = draft.groups.get(context)?.modules ?? new Map();
+            expect([...columns.keys()]).toEqual([...modules.keys()]);
+            for (const [name, { rank, alpha, a, b }] of modules) {
+              const scale = alpha / (rankStabilized ? Math.sqrt(rank) : rank);
+              const [inSize, outSize] = [a.length / rank, b.length / rank];
+              expect(columns.get(name)).toEqual({
+                rank,
+                a: Float32Array.from(a, (_, i) => a[(i % rank) * inSize + Math.floor(i / rank)] as number),
+                b: Float32Array.from(b, (_, i) => (b[(i % outSize) * rank + Math.floor(i / outSize)] as number) * scale),
+              });
+            }
           }
-        }
-      }),
+        },
+      ),
       { numRuns: 12 },
     );
   });
@@ -121,7 +126,9 @@ describe('what was written comes back', () => {
     for (const { context, rank, columns, scales } of adapter.groups) {
       expect([rank, columns.size]).toEqual([0, 0]);
       const modules = draft.method === 'ia3' ? [...(draft.groups.get(context)?.modules ?? [])] : [];
-      expect(scales).toEqual(new Map(modules.map(([name, { side, factor }]) => [name, { side, delta: factor.map((l) => l - 1) }])));
+      expect(scales).toEqual(
+        new Map(modules.map(([name, { side, factor }]) => [name, { side, delta: factor.map((l) => l - 1) }])),
+      );
     }
   });
 
@@ -173,7 +180,13 @@ describe('what was written comes back', () => {
   it('takes a plain PEFT folder as a text adapter without a projector', async () => {
     await write();
     folder = join(folder, 'text');
-    expect(await readAdapter(folder, target)).toMatchObject({ name: 'text', method: 'lora', matched: 14, projector: null, groups: [{ context: 'text' }] });
+    expect(await readAdapter(folder, target)).toMatchObject({
+      name: 'text',
+      method: 'lora',
+      matched: 14,
+      projector: null,
+      groups: [{ context: 'text' }],
+    });
   });
 });
 
@@ -216,10 +229,22 @@ describe('every fault is named', () => {
     ['an unknown format', { format: 'context-peft/2' }, 'Expected format to be "context-peft/1" but received "context-peft/2"'],
     ['no format', { format: null }, 'Expected format to be "context-peft/1" but received nothing'],
     ['an unknown method', { method: 'dora' }, 'Expected method to be one of lora, bitfit, ia3, none but received "dora"'],
-    ['a context that is a path', { contexts: ['../image'] }, 'Expected contexts to be a list in which each is a name of letters, digits, _ and - but received ["../image"]'],
+    [
+      'a context that is a path',
+      { contexts: ['../image'] },
+      'Expected contexts to be a list in which each is a name of letters, digits, _ and - but received ["../image"]',
+    ],
     ['no contexts', { contexts: [] }, 'Expected a context at least because method is lora but received []'],
-    ['a context twice', { contexts: ['image', 'text', 'text'] }, 'Expected each context once but received ["image","text","text"]'],
-    ['a fingerprint that is none', { backbone: { language_fingerprint: 'sha256:12' } }, 'Expected language_fingerprint to be "sha256:" and 64 hex digits but received "sha256:12"'],
+    [
+      'a context twice',
+      { contexts: ['image', 'text', 'text'] },
+      'Expected each context once but received ["image","text","text"]',
+    ],
+    [
+      'a fingerprint that is none',
+      { backbone: { language_fingerprint: 'sha256:12' } },
+      'Expected language_fingerprint to be "sha256:" and 64 hex digits but received "sha256:12"',
+    ],
     ['a backbone that is none', { backbone: { vision: 5 } }, 'Expected backbone.vision to be a name or an object but received 5'],
   ])('%s', async (_, change, fault) => {
     await write();
@@ -252,7 +277,9 @@ describe('every fault is named', () => {
     await write('ia3');
     await editJson('adapter.json', { method: 'lora' });
     await expectFaults(
-      ['image', 'text'].map((c) => `${c}/adapter_config.json: Expected peft_type LORA because the manifest's method is lora but received IA3`),
+      ['image', 'text'].map(
+        (c) => `${c}/adapter_config.json: Expected peft_type LORA because the manifest's method is lora but received IA3`,
+      ),
     );
   });
 
@@ -273,27 +300,56 @@ describe('every fault is named', () => {
   ])('the unimplemented feature %s, by name', async (key, value) => {
     await write();
     await editJson(IMAGE_CONFIG, { [key]: value });
-    await expectFaults([`${IMAGE_CONFIG}: Expected ${key} to be off, because it is not implemented, but received ${JSON.stringify(value)}`]);
+    await expectFaults([
+      `${IMAGE_CONFIG}: Expected ${key} to be off, because it is not implemented, but received ${JSON.stringify(value)}`,
+    ]);
   });
 
-  it.each(['pissa', 'pissa_niter_4', 'olora', 'corda', 'loftq', 'lora_ga', 'mica'])('the initialisation %s, which changes the base', async (init) => {
-    await write();
-    await editJson(IMAGE_CONFIG, { init_lora_weights: init });
-    const allowed = 'one that leaves the base weights alone (true, false, gaussian, eva, orthogonal)';
-    await expectFaults([`${IMAGE_CONFIG}: Expected init_lora_weights to be ${allowed} but received "${init}"`]);
-  });
+  it.each(['pissa', 'pissa_niter_4', 'olora', 'corda', 'loftq', 'lora_ga', 'mica'])(
+    'the initialisation %s, which changes the base',
+    async (init) => {
+      await write();
+      await editJson(IMAGE_CONFIG, { init_lora_weights: init });
+      const allowed = 'one that leaves the base weights alone (true, false, gaussian, eva, orthogonal)';
+      await expectFaults([`${IMAGE_CONFIG}: Expected init_lora_weights to be ${allowed} but received "${init}"`]);
+    },
+  );
 
   it.each([
-    ['trained biases', { bias: 'lora_only' }, 'Expected bias to be "none" (trained biases are not implemented) but received "lora_only"'],
+    [
+      'trained biases',
+      { bias: 'lora_only' },
+      'Expected bias to be "none" (trained biases are not implemented) but received "lora_only"',
+    ],
     ['an unknown type', { peft_type: 'VERA' }, 'Expected peft_type among LORA, IA3, BITFIT but received "VERA"'],
     ['no type', { peft_type: null }, 'Expected peft_type to be a string but received nothing'],
     ['a rank of zero', { r: 0 }, 'Expected r to be a positive integer but received 0'],
-    ['a rank in words', { rank_pattern: { q_proj: '8' } }, 'Expected rank_pattern\'s "q_proj" to be a positive integer but received "8"'],
-    ['a pattern that is none', { alpha_pattern: { '(q_proj': 8 } }, 'Expected alpha_pattern to be a regular expression but received "(q_proj" (Invalid regular expression: /(q_proj/: Unterminated group)'],
+    [
+      'a rank in words',
+      { rank_pattern: { q_proj: '8' } },
+      'Expected rank_pattern\'s "q_proj" to be a positive integer but received "8"',
+    ],
+    [
+      'a pattern that is none',
+      { alpha_pattern: { '(q_proj': 8 } },
+      'Expected alpha_pattern to be a regular expression but received "(q_proj" (Invalid regular expression: /(q_proj/: Unterminated group)',
+    ],
     ['no targets', { target_modules: null }, 'Expected target_modules to be a string or a list but received nothing'],
-    ['layers beside a pattern', { target_modules: '.*', layers_to_transform: 1 }, 'Expected no layers_to_transform beside a regular expression but received [1]'],
-    ['an unknown module', { target_modules: ['q_proj', 'c_attn'], exclude_modules: '.*' }, 'Expected target_modules among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj but received "c_attn"'],
-    ['no match at all', { target_modules: 'h\\.\\d+\\.attn' }, 'Expected target_modules to match a module of the backbone (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj) but received "h\\\\.\\\\d+\\\\.attn"'],
+    [
+      'layers beside a pattern',
+      { target_modules: '.*', layers_to_transform: 1 },
+      'Expected no layers_to_transform beside a regular expression but received [1]',
+    ],
+    [
+      'an unknown module',
+      { target_modules: ['q_proj', 'c_attn'], exclude_modules: '.*' },
+      'Expected target_modules among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj but received "c_attn"',
+    ],
+    [
+      'no match at all',
+      { target_modules: 'h\\.\\d+\\.attn' },
+      'Expected target_modules to match a module of the backbone (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj) but received "h\\\\.\\\\d+\\\\.attn"',
+    ],
   ])('%s', async (_, change, fault) => {
     await write();
     await editJson(IMAGE_CONFIG, change);
@@ -321,19 +377,31 @@ describe('every fault is named', () => {
     await editTensors(IMAGE_TENSORS, (tensors) => tensors.set(`base_model.model.${Q}.lora_A.default.weight`, zeros([2, 16])));
     const error = await refusal();
     expect(error.faults).toHaveLength(1);
-    expect(error.faults?.[0]).toMatch(/Expected lora_A of model\.layers\.1\.self_attn\.q_proj once but received "base_model.* as well$/);
+    expect(error.faults?.[0]).toMatch(
+      /Expected lora_A of model\.layers\.1\.self_attn\.q_proj once but received "base_model.* as well$/,
+    );
   });
 
   it('values that are not finite: the tensor, and the first index', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.nat(31), fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY), async (index, bad) => {
-        await write();
-        await editTensors(IMAGE_TENSORS, (tensors) => {
-          const values = new Float32Array(32).fill(bad, index);
-          tensors.set(`base_model.model.${Q}.lora_A.weight`, { dtype: 'float32', shape: [2, 16], data: new Uint8Array(values.buffer) });
-        });
-        await expectFaults([`${IMAGE_TENSORS}: Expected finite numbers in lora_A of ${Q} but received ${bad} at index ${index}`]);
-      }),
+      fc.asyncProperty(
+        fc.nat(31),
+        fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY),
+        async (index, bad) => {
+          await write();
+          await editTensors(IMAGE_TENSORS, (tensors) => {
+            const values = new Float32Array(32).fill(bad, index);
+            tensors.set(`base_model.model.${Q}.lora_A.weight`, {
+              dtype: 'float32',
+              shape: [2, 16],
+              data: new Uint8Array(values.buffer),
+            });
+          });
+          await expectFaults([
+            `${IMAGE_TENSORS}: Expected finite numbers in lora_A of ${Q} but received ${bad} at index ${index}`,
+          ]);
+        },
+      ),
       { numRuns: 8 },
     );
   });
@@ -342,7 +410,9 @@ describe('every fault is named', () => {
     await write();
     await editJson(IMAGE_CONFIG, { alpha_pattern: { '1.self_attn.q_proj': 1e39 }, rank_pattern: {} });
     const error = await refusal();
-    expect(error.faults?.[0]).toMatch(/Expected finite numbers in lora_B × 5e\+38 of model\.layers\.1\.self_attn\.q_proj but received -?Infinity at index 0/);
+    expect(error.faults?.[0]).toMatch(
+      /Expected finite numbers in lora_B × 5e\+38 of model\.layers\.1\.self_attn\.q_proj but received -?Infinity at index 0/,
+    );
   });
 
   it('integers in the place of floats', async () => {
@@ -355,7 +425,10 @@ describe('every fault is named', () => {
 
   it('IA3 where the backbone cannot scale, and on the wrong side', async () => {
     await write('ia3');
-    await editJson(IMAGE_CONFIG, { target_modules: ['k_proj', 'v_proj', 'down_proj', '1.self_attn.q_proj'], feedforward_modules: ['down_proj', '1.self_attn.k_proj'] });
+    await editJson(IMAGE_CONFIG, {
+      target_modules: ['k_proj', 'v_proj', 'down_proj', '1.self_attn.q_proj'],
+      feedforward_modules: ['down_proj', '1.self_attn.k_proj'],
+    });
     await editTensors(IMAGE_TENSORS, (tensors) => {
       tensors.set(`base_model.model.${Q}.ia3_l`, zeros([16, 1]));
       tensors.set('base_model.model.model.layers.1.self_attn.k_proj.ia3_l', zeros([1, 16]));
@@ -368,13 +441,18 @@ describe('every fault is named', () => {
 
   it('a projector that is missing, superfluous, or of a backbone that sees', async () => {
     await write();
-    await expectFaults(['projector.safetensors: Expected no projector, because the backbone has no vision encoder, but received one'], { ...target, imageDim: null });
+    await expectFaults(
+      ['projector.safetensors: Expected no projector, because the backbone has no vision encoder, but received one'],
+      { ...target, imageDim: null },
+    );
     await editJson('adapter.json', { projector: false });
     await expectFaults(['projector.safetensors: Expected no file, because the manifest says so, but received one']);
     await unlink(join(folder, 'projector.safetensors'));
     await expect(readAdapter(folder, target)).resolves.toMatchObject({ projector: null });
     await editJson('adapter.json', { projector: null });
-    await expectFaults(['projector.safetensors: Expected a file but received none (an adapter without one says "projector": false)']);
+    await expectFaults([
+      'projector.safetensors: Expected a file but received none (an adapter without one says "projector": false)',
+    ]);
   });
 
   it('a projector with other tensors, or without its own', async () => {
@@ -391,14 +469,19 @@ describe('every fault is named', () => {
     await write();
     const own = await fingerprint(target.languageFolder);
     const other = `sha256:${'0'.repeat(64)}`;
-    for (const stated of [{ language: 'tiny', language_fingerprint: other }, { language: { name: 'tiny', fingerprint: other } }]) {
+    for (const stated of [
+      { language: 'tiny', language_fingerprint: other },
+      { language: { name: 'tiny', fingerprint: other } },
+    ]) {
       await editJson('adapter.json', { backbone: stated });
       await expectFaults([`adapter.json: Expected a language model of fingerprint ${other} but received ${own}`]);
     }
     await editJson('adapter.json', { backbone: { language: { name: 'tiny', fingerprint: own }, vision: null } });
     await expect(readAdapter(folder, target)).resolves.toMatchObject({ matched: 28 });
     await editJson('adapter.json', { backbone: { vision_fingerprint: other } });
-    await expectFaults([`adapter.json: Expected a backbone with a vision model of fingerprint ${other} but received one without`]);
+    await expectFaults([
+      `adapter.json: Expected a backbone with a vision model of fingerprint ${other} but received one without`,
+    ]);
   });
 
   it('files that are cut short, too large, or no files', async () => {
@@ -406,7 +489,9 @@ describe('every fault is named', () => {
     const bytes = await readFile(join(folder, IMAGE_TENSORS));
     await writeFile(join(folder, IMAGE_TENSORS), bytes.subarray(0, -4));
     const [fault, ...others] = (await refusal()).faults ?? [];
-    expect(fault).toMatch(/^image\/adapter_model\.safetensors: Expected all tensors within the \d+ bytes after the header but received/);
+    expect(fault).toMatch(
+      /^image\/adapter_model\.safetensors: Expected all tensors within the \d+ bytes after the header but received/,
+    );
     expect(others).toEqual([]);
     await writeFile(join(folder, IMAGE_CONFIG), ' '.repeat(1024 ** 2 + 1));
     await expectFaults([`${IMAGE_CONFIG}: Expected at most 1048576 bytes but received 1048577`]);

@@ -51,7 +51,11 @@ describe('AdapterLoader', () => {
   it('refuses what was under way when its thread died, and starts another', async () => {
     loader = new AdapterLoader(target, 1, MORTAL);
     const ref = await refOf('ia3');
-    for (const [name, reason] of [['exits', 'exit code 3'], ['throws', 'Error: a defect'], ['rejects', 'Error: a defect']]) {
+    for (const [name, reason] of [
+      ['exits', 'exit code 3'],
+      ['throws', 'Error: a defect'],
+      ['rejects', 'Error: a defect'],
+    ]) {
       const loads = ['waits', String(name)].map((each) => loader?.load({ ...ref, name: each }));
       const message = `The thread that loads adapters ended unexpectedly (${reason})`;
       const outcomes = await Promise.allSettled(loads);
@@ -77,7 +81,10 @@ describe('AdapterLoader', () => {
       loader.load(${JSON.stringify(await refOf('ia3'))}).then(({ name, matched }) => console.log(name, matched));
     `;
     const tsx = join(ROOT, 'node_modules/tsx/dist/cli.mjs');
-    const { stdout, stderr, status } = spawnSync(process.execPath, [tsx, '--input-type=module', '--eval', code], { cwd: '/', encoding: 'utf8' });
+    const { stdout, stderr, status } = spawnSync(process.execPath, [tsx, '--input-type=module', '--eval', code], {
+      cwd: '/',
+      encoding: 'utf8',
+    });
     expect({ stdout, stderr, status }).toEqual({ stdout: 'tenant/ia3 6\n', stderr: '', status: 0 });
   });
 

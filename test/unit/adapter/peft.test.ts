@@ -56,7 +56,9 @@ async function checkGroup(group: AdapterGroup, path: string): Promise<void> {
   expect(names.flatMap((name) => [`${name}.x`, `${name}.y`]).sort()).toEqual([...expected.keys()].sort());
   for (const module of target.modules.filter(({ name }) => names.includes(name))) {
     const y = apply(module, group, expected.get(`${module.name}.x`) as Float32Array);
-    const difference = Math.max(...(expected.get(`${module.name}.y`) as Float32Array).map((value, i) => Math.abs(value - (y[i] as number))));
+    const difference = Math.max(
+      ...(expected.get(`${module.name}.y`) as Float32Array).map((value, i) => Math.abs(value - (y[i] as number))),
+    );
     expect(difference, module.name).toBeLessThan(1e-5);
   }
 }
@@ -92,7 +94,9 @@ describe('adapters that we write', () => {
     try {
       for (const [name, draft] of await writtenDrafts()) {
         await writeAdapter(join(folder, name), draft);
-        const paths = (await readdir(join(folder, name), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+        const paths = (await readdir(join(folder, name), { recursive: true, withFileTypes: true })).filter((entry) =>
+          entry.isFile(),
+        );
         expect(paths.length).toBeGreaterThan(2);
         for (const path of paths.map((entry) => join(entry.parentPath, entry.name))) {
           const committed = path.replace(folder, join(FIXTURES, 'written'));

@@ -2,7 +2,7 @@
  * The registry over real folders: what appears, changes, breaks and goes, without a restart. Scans are asked for, so that no test waits
  * for a clock; one test each leaves it to the polling and to the notifications, and waits for what they find.
  */
-import { once, EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { cp, mkdir, mkdtemp, readFile, realpath, rename, rm, stat, symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,8 @@ afterEach(async () => {
   await rm(root, { recursive: true });
 });
 
-const draft = (seed: number, contexts = ['image', 'text']): AdapterDraft => randomDraft(target, { method: 'lora', seed, contexts, ranks: [2, 3] });
+const draft = (seed: number, contexts = ['image', 'text']): AdapterDraft =>
+  randomDraft(target, { method: 'lora', seed, contexts, ranks: [2, 3] });
 const put = (name: string, seed: number): Promise<void> => writeAdapter(join(root, name), draft(seed));
 const names = (): string[] => registry.list().map(({ name }) => name);
 const faultOf = (name: string): string | undefined => registry.get(name)?.fault;
@@ -55,11 +56,16 @@ describe('the list', () => {
     await cp(join(FIXTURES, 'lora-patterns'), join(root, 'plain'), { recursive: true });
     const before = Date.now();
     await open();
-    expect(registry.list()).toEqual([
-      { name: 'a', summary: { method: 'ia3', contexts: ['text'], task: 'caption', prompt: 'A photo of', format: 'context-peft/1' } },
-      { name: 'b', summary: { method: 'lora', contexts: ['image', 'text'], prompt: '', rank: 3, format: 'context-peft/1' } },
-      { name: 'plain', summary: { method: 'lora', contexts: ['text'], prompt: '', rank: 5, format: 'peft' } },
-    ].map((adapter) => ({ ...adapter, ref: expect.any(Object), bytes: expect.any(Number), registeredAt: expect.any(Number) })));
+    expect(registry.list()).toEqual(
+      [
+        {
+          name: 'a',
+          summary: { method: 'ia3', contexts: ['text'], task: 'caption', prompt: 'A photo of', format: 'context-peft/1' },
+        },
+        { name: 'b', summary: { method: 'lora', contexts: ['image', 'text'], prompt: '', rank: 3, format: 'context-peft/1' } },
+        { name: 'plain', summary: { method: 'lora', contexts: ['text'], prompt: '', rank: 5, format: 'peft' } },
+      ].map((adapter) => ({ ...adapter, ref: expect.any(Object), bytes: expect.any(Number), registeredAt: expect.any(Number) })),
+    );
     for (const adapter of registry.list()) {
       const folder = join(root, adapter.name);
       const { digest, bytes } = await digestFolder(folder);
@@ -72,7 +78,18 @@ describe('the list', () => {
   });
 
   it('knows tenants one level deep, and overlooks what is hidden, temporary, misnamed or no adapter', async () => {
-    for (const name of ['acme/alt-text', 'acme/.hidden', 'acme/deeper/still', '.hidden', 'x.tmp-1', 'sp ace', '-dash', 'a'.repeat(129), 'a'.repeat(128)]) await put(name, 1);
+    for (const name of [
+      'acme/alt-text',
+      'acme/.hidden',
+      'acme/deeper/still',
+      '.hidden',
+      'x.tmp-1',
+      'sp ace',
+      '-dash',
+      'a'.repeat(129),
+      'a'.repeat(128),
+    ])
+      await put(name, 1);
     await mkdir(join(root, 'empty/of/all'), { recursive: true });
     await writeFile(join(root, 'README.md'), 'hello');
     await open();
@@ -153,7 +170,10 @@ describe('without a restart', () => {
     await put('a', 1);
     await open();
     for (const metric of [1, 2, 3, 4, 5, 6, 7, 8]) {
-      await writeFile(join(root, 'a/adapter.json'), JSON.stringify({ format: 'context-peft/1', method: 'lora', contexts: ['image', 'text'], metrics: { metric } }));
+      await writeFile(
+        join(root, 'a/adapter.json'),
+        JSON.stringify({ format: 'context-peft/1', method: 'lora', contexts: ['image', 'text'], metrics: { metric } }),
+      );
       await registry.rescan();
       expect(registry.get('a')?.ref.digest).toBe((await digestFolder(join(root, 'a'))).digest);
     }
@@ -173,7 +193,9 @@ describe('without a restart', () => {
     expect(faultOf('copy')).toBe('Expected adapter.json, or adapter_config.json of a plain PEFT adapter, but received neither');
     await copy('adapter.json');
     expect(faultOf('copy')).toBe(
-      ['text/adapter_config.json', 'text/adapter_model.safetensors', 'projector.safetensors'].map((path) => `${path}: Expected a file but received none`).join('; '),
+      ['text/adapter_config.json', 'text/adapter_model.safetensors', 'projector.safetensors']
+        .map((path) => `${path}: Expected a file but received none`)
+        .join('; '),
     );
     expect(registry.get('copy')?.summary).toMatchObject({ method: 'lora', contexts: ['image', 'text'] });
     await copy('text/adapter_config.json');
@@ -183,7 +205,10 @@ describe('without a restart', () => {
     await registry.rescan();
     expect(faultOf('copy')).toMatch(/^text\/adapter_model\.safetensors: Expected a header within the file's 200 bytes/);
     await copy('text/adapter_model.safetensors');
-    expect(registry.get('copy')).toMatchObject({ name: 'copy', ref: { digest: (await digestFolder(join(root, '.source'))).digest } });
+    expect(registry.get('copy')).toMatchObject({
+      name: 'copy',
+      ref: { digest: (await digestFolder(join(root, '.source'))).digest },
+    });
     expect(faultOf('copy')).toBeUndefined();
   });
 
@@ -258,12 +283,15 @@ describe('by itself', () => {
     expect(await change).toEqual({ added: ['tenant/b'], changed: [], removed: [] });
   });
 
-  it.runIf(['linux', 'darwin', 'win32'].includes(process.platform))('finds what notifications tell, long before the polling', async () => {
-    await open();
-    const change = nextChange();
-    await put('a', 1);
-    expect(await change).toEqual({ added: ['a'], changed: [], removed: [] });
-  });
+  it.runIf(['linux', 'darwin', 'win32'].includes(process.platform))(
+    'finds what notifications tell, long before the polling',
+    async () => {
+      await open();
+      const change = nextChange();
+      await put('a', 1);
+      expect(await change).toEqual({ added: ['a'], changed: [], removed: [] });
+    },
+  );
 
   it('answers every rescan with a scan that began after it was asked for', async () => {
     await open();
@@ -285,8 +313,19 @@ describe('by itself', () => {
   });
 
   it('handles a thousand adapters', async () => {
-    await writeAdapter(join(root, 'a0'), randomDraft(target, { method: 'bitfit', seed: 1, contexts: ['text'], modules: ({ name }) => name.endsWith('1.mlp.up_proj'), notes: { projector: null } }));
-    await Promise.all(Array.from({ length: 999 }, (_, index) => cp(join(root, 'a0'), join(root, `a${index + 1}`), { recursive: true })));
+    await writeAdapter(
+      join(root, 'a0'),
+      randomDraft(target, {
+        method: 'bitfit',
+        seed: 1,
+        contexts: ['text'],
+        modules: ({ name }) => name.endsWith('1.mlp.up_proj'),
+        notes: { projector: null },
+      }),
+    );
+    await Promise.all(
+      Array.from({ length: 999 }, (_, index) => cp(join(root, 'a0'), join(root, `a${index + 1}`), { recursive: true })),
+    );
     const changes = await open();
     expect(registry.list()).toHaveLength(1000);
     expect(new Set(registry.list().map(({ ref }) => ref.digest)).size).toBe(1);

@@ -6,27 +6,60 @@ import { hasSuffix, matchPattern, matchTargets, type Targeting } from '../../../
 import type { LinearModule } from '../../../src/backbone/module.js';
 import { Faults } from '../../../src/tensor/faults.js';
 
-const linear = (name: string): LinearModule => ({ name, inFeatures: 4, outFeatures: 4, bias: false, site: 'ffn', layout: 'out_in' });
-const MODULES = [0, 1, 10].flatMap((layer) => ['self_attn.q_proj', 'mlp.experts.1.up_proj', 'mlp.up_proj'].map((name) => linear(`model.layers.${layer}.${name}`)));
+const linear = (name: string): LinearModule => ({
+  name,
+  inFeatures: 4,
+  outFeatures: 4,
+  bias: false,
+  site: 'ffn',
+  layout: 'out_in',
+});
+const MODULES = [0, 1, 10].flatMap((layer) =>
+  ['self_attn.q_proj', 'mlp.experts.1.up_proj', 'mlp.up_proj'].map((name) => linear(`model.layers.${layer}.${name}`)),
+);
 
 function matched(targeting: Partial<Targeting>): string[] {
   const faults = new Faults();
-  const result = matchTargets({ modules: 'all-linear', exclude: [], layers: null, layersPattern: [], ...targeting }, MODULES, faults);
+  const result = matchTargets(
+    { modules: 'all-linear', exclude: [], layers: null, layersPattern: [], ...targeting },
+    MODULES,
+    faults,
+  );
   faults.check('adapter_invalid', 'probe');
   return result.map(({ name }) => name.replace('model.layers.', ''));
 }
 
 describe('target_modules', () => {
   it.each<[string, Partial<Targeting>, string[]]>([
-    ['suffixes are whole components', { modules: ['q_proj'] }, ['0.self_attn.q_proj', '1.self_attn.q_proj', '10.self_attn.q_proj']],
+    [
+      'suffixes are whole components',
+      { modules: ['q_proj'] },
+      ['0.self_attn.q_proj', '1.self_attn.q_proj', '10.self_attn.q_proj'],
+    ],
     ['a suffix may begin earlier', { modules: ['mlp.up_proj'] }, ['0.mlp.up_proj', '1.mlp.up_proj', '10.mlp.up_proj']],
     ['a full name is one module', { modules: ['model.layers.1.mlp.up_proj'] }, ['1.mlp.up_proj']],
     ['a string is a pattern for the full name', { modules: '.*1\\.(mlp|self_attn).*q_proj' }, ['1.self_attn.q_proj']],
     ['exclusions win', { exclude: '.*\\.(0|10)\\..*|.*experts.*' }, ['1.self_attn.q_proj', '1.mlp.up_proj']],
-    ['exclusions may be suffixes', { modules: ['up_proj'], exclude: ['1.up_proj'] }, ['0.mlp.up_proj', '1.mlp.up_proj', '10.mlp.up_proj']],
-    ['the first number is the layer, not an expert’s', { layers: [1] }, ['1.self_attn.q_proj', '1.mlp.experts.1.up_proj', '1.mlp.up_proj']],
-    ['the layers’ list may be named', { modules: ['q_proj'], layers: [0, 10], layersPattern: ['h', 'layers'] }, ['0.self_attn.q_proj', '10.self_attn.q_proj']],
-    ['another list has other numbers', { modules: ['up_proj'], layers: [1], layersPattern: ['experts'] }, ['0', '1', '10'].map((n) => `${n}.mlp.experts.1.up_proj`)],
+    [
+      'exclusions may be suffixes',
+      { modules: ['up_proj'], exclude: ['1.up_proj'] },
+      ['0.mlp.up_proj', '1.mlp.up_proj', '10.mlp.up_proj'],
+    ],
+    [
+      'the first number is the layer, not an expert’s',
+      { layers: [1] },
+      ['1.self_attn.q_proj', '1.mlp.experts.1.up_proj', '1.mlp.up_proj'],
+    ],
+    [
+      'the layers’ list may be named',
+      { modules: ['q_proj'], layers: [0, 10], layersPattern: ['h', 'layers'] },
+      ['0.self_attn.q_proj', '10.self_attn.q_proj'],
+    ],
+    [
+      'another list has other numbers',
+      { modules: ['up_proj'], layers: [1], layersPattern: ['experts'] },
+      ['0', '1', '10'].map((n) => `${n}.mlp.experts.1.up_proj`),
+    ],
   ])('%s', (_, targeting, names) => {
     expect(matched(targeting)).toEqual(names);
   });
@@ -53,8 +86,18 @@ describe('rank_pattern and alpha_pattern', () => {
     expect(values([])).toEqual([8, 8, 8, 8, 8, 8, 8, 8, 8]);
     expect(values([['q_proj', 2]])).toEqual([2, 8, 8, 2, 8, 8, 2, 8, 8]);
     expect(values([['proj', 2]])).toEqual([8, 8, 8, 8, 8, 8, 8, 8, 8]);
-    expect(values([['0.mlp.up_proj', 2], ['up_proj', 3]])).toEqual([8, 3, 2, 8, 3, 3, 8, 3, 3]);
-    expect(values([['model.layers.1.*', 2], ['.*', 3]])).toEqual([3, 3, 3, 2, 2, 2, 2, 2, 2]);
+    expect(
+      values([
+        ['0.mlp.up_proj', 2],
+        ['up_proj', 3],
+      ]),
+    ).toEqual([8, 3, 2, 8, 3, 3, 8, 3, 3]);
+    expect(
+      values([
+        ['model.layers.1.*', 2],
+        ['.*', 3],
+      ]),
+    ).toEqual([3, 3, 3, 2, 2, 2, 2, 2, 2]);
     expect(values([['^layers.0.*', 2]])).toEqual([8, 8, 8, 8, 8, 8, 8, 8, 8]);
   });
 });

@@ -66,13 +66,29 @@ describe('writeAdapter', () => {
 
   it('says in the manifest what the draft says', async () => {
     const fingerprint = `sha256:${'a'.repeat(64)}`;
-    await writeAdapter(folder, lora(1, {
-      task: 'caption', prompt: 'Describe', imageTokens: 49, metrics: { cider: 0.6 }, training: { steps: 10 }, projector: null,
-      backbone: { language: { name: 'l', fingerprint }, vision: { name: 'v' } },
-    }));
+    await writeAdapter(
+      folder,
+      lora(1, {
+        task: 'caption',
+        prompt: 'Describe',
+        imageTokens: 49,
+        metrics: { cider: 0.6 },
+        training: { steps: 10 },
+        projector: null,
+        backbone: { language: { name: 'l', fingerprint }, vision: { name: 'v' } },
+      }),
+    );
     expect(JSON.parse(await readFile(join(folder, 'adapter.json'), 'utf8'))).toEqual({
-      format: 'context-peft/1', method: 'lora', contexts: ['image', 'text'], name: 'probe', task: 'caption', prompt: 'Describe', image_tokens: 49,
-      metrics: { cider: 0.6 }, training: { steps: 10 }, projector: false,
+      format: 'context-peft/1',
+      method: 'lora',
+      contexts: ['image', 'text'],
+      name: 'probe',
+      task: 'caption',
+      prompt: 'Describe',
+      image_tokens: 49,
+      metrics: { cider: 0.6 },
+      training: { steps: 10 },
+      projector: false,
       backbone: { language: 'l', language_fingerprint: fingerprint, vision: 'v' },
     });
   });
@@ -81,9 +97,14 @@ describe('writeAdapter', () => {
     const draft = randomDraft(target, { method: 'ia3', seed: 1, contexts: ['text'] });
     if (draft.method !== 'ia3') throw new TypeError('Expected an IA3 draft');
     const targetModules = ['k_proj', 'v_proj', 'down_proj'];
-    await writeAdapter(folder, { ...draft, groups: new Map([...draft.groups].map(([context, group]) => [context, { ...group, targetModules }])) });
+    await writeAdapter(folder, {
+      ...draft,
+      groups: new Map([...draft.groups].map(([context, group]) => [context, { ...group, targetModules }])),
+    });
     expect(JSON.parse(await readFile(join(folder, 'text/adapter_config.json'), 'utf8'))).toMatchObject({
-      peft_type: 'IA3', target_modules: targetModules, feedforward_modules: ['down_proj'],
+      peft_type: 'IA3',
+      target_modules: targetModules,
+      feedforward_modules: ['down_proj'],
     });
     expect(await readAdapter(folder, target)).toMatchObject({ matched: 6 });
   });
@@ -97,7 +118,11 @@ describe('writeAdapter', () => {
       { method: 'lora', projector: null, groups: new Map([['text', { modules: new Map() }]]) },
       { method: 'lora', projector: null, groups: group({ rank: 2, alpha: 1, a, b }) },
       { method: 'bitfit', projector: null, groups: new Map([['../text', { modules: new Map([['m', b]]) }]]) },
-      { method: 'bitfit', projector: null, groups: new Map(['all', 'text'].map((context) => [context, { modules: new Map([['m', b]]) }])) },
+      {
+        method: 'bitfit',
+        projector: null,
+        groups: new Map(['all', 'text'].map((context) => [context, { modules: new Map([['m', b]]) }])),
+      },
       { method: 'none', projector: { weight: a, bias: new Float32Array(2) } },
     ] as unknown as AdapterDraft[]) {
       await expect(writeAdapter(folder, draft)).rejects.toThrow(RangeError);
@@ -105,14 +130,17 @@ describe('writeAdapter', () => {
     expect(await readdir(root)).toEqual([]);
   });
 
-  it.runIf(process.getuid?.() !== 0 && process.platform !== 'win32')('leaves the old one as it was where the disk refuses', async () => {
-    await writeAdapter(folder, lora(1));
-    const before = await digestFolder(folder);
-    await chmod(join(root, 'tenant'), 0o500);
-    await expect(writeAdapter(folder, lora(2))).rejects.toMatchObject({ code: 'EACCES' });
-    await chmod(join(root, 'tenant'), 0o700);
-    expect(await digestFolder(folder)).toEqual(before);
-  });
+  it.runIf(process.getuid?.() !== 0 && process.platform !== 'win32')(
+    'leaves the old one as it was where the disk refuses',
+    async () => {
+      await writeAdapter(folder, lora(1));
+      const before = await digestFolder(folder);
+      await chmod(join(root, 'tenant'), 0o500);
+      await expect(writeAdapter(folder, lora(2))).rejects.toMatchObject({ code: 'EACCES' });
+      await chmod(join(root, 'tenant'), 0o700);
+      expect(await digestFolder(folder)).toEqual(before);
+    },
+  );
 
   it('sweeps what writers of this adapter left behind long ago, and nothing else', async () => {
     const folders = ['.probe.tmp-old', '.probe.tmp-new', '.other.tmp-old', 'probe.old'];

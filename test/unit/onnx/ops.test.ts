@@ -148,7 +148,7 @@ describe('element by element', () => {
     const through = async (dtype: DType): Promise<number[]> => {
       const cast = (g: Graph, x: Value): Value => ops.cast(g, ops.cast(g, x, dtype), 'float32');
       const [y] = await run({ x: f32('n') }, (g, { x }) => cast(g, x), { x: x.feed }, { n: 6 });
-      return [...(y?.data as number[])];
+      return Array.from(y?.data ?? []);
     };
     const values = Float32Array.from(x.data);
     expect(await through('float16')).toEqual([...float32FromFloat16(float16FromFloat32(values))]);
@@ -372,107 +372,106 @@ describe('places', () => {
   });
 });
 
-describe('groupQueryAttention', () => {
-  const SIZE = { rows: 2, tokens: 3, heads: 4, kvHeads: 2, headDim: 16, capacity: 6 };
-  const { rows, tokens, heads, kvHeads, headDim, capacity } = SIZE;
+it('concat', async () => {
+  const x = Numbers.random([2, 3, 4]);
+  const y = Numbers.random([2, 3, 1], 2);
+  const [z] = await run(
+    { x: f32('rows', 3, 4), y: f32('rows', 3, 1) },
+    (g, { x, y }) => ops.concat(g, [x, y, x]),
+    { x: x.feed, y: y.feed },
+    { rows: 2 },
+  );
+  const expected = Numbers.of([2, 3, 9], (row, token, at) => (at === 4 ? y.at(row, token, 0) : x.at(row, token, at % 5)));
+  expectClose(z, expected, 0);
+  const g = new Graph();
+  const value = g.input('x', 'float32', [1, 'n']);
+  expect(ops.concat(g, [value])).toBe(value);
+});
+
+describe('attention', () => {
+  const [rows, tokens, heads, kvHeads, headDim, positions] = [2, 3, 4, 2, 10, 9];
   const angle = (position: number, pair: number): number => position * 100 ** ((-2 * pair) / headDim);
+  const tables = [Math.cos, Math.sin].map((of) =>
+    Numbers.of([positions, headDim / 2], (position, pair) => of(angle(position, pair))),
+  );
+  const [cos, sin] = tables as [Numbers, Numbers];
 
-  /** Rotates a head's vector: component i with component i + headDim / 2. */
-  function rotated(at: (component: number) => number, position: number): number[] {
-    const half = headDim / 2;
-    return Array.from({ length: headDim }, (_, component) => {
-      const theta = angle(position, component % half);
-      const partner = component < half ? -at(component + half) : at(component - half);
-      return at(component) * Math.cos(theta) + partner * Math.sin(theta);
-    });
-  }
-
-  function expectedAttention(q: Numbers, k: Numbers, v: Numbers, row: number, token: number): number[] {
-    return Array.from({ length: heads }, (_, head) => {
-      const group = Math.floor(head / (heads / kvHeads));
-      const query = rotated((at) => q.at(row, token, head * headDim + at), token);
-      const scores = Array.from({ length: token + 1 }, (_, past) => {
-        const key = rotated((at) => k.at(row, past, group * headDim + at), past);
-        return Math.exp(sum(headDim, (at) => (query[at] as number) * (key[at] as number)) / Math.sqrt(headDim));
-      });
-      const total = sum(scores.length, (past) => scores[past] as number);
-      return Array.from({ length: headDim }, (_, at) =>
-        sum(scores.length, (past) => ((scores[past] as number) / total) * v.at(row, past, group * headDim + at)),
-      );
-    }).flat();
-  }
-
-  it('is causal rotary attention, over rows of different lengths and then one more token each, in the caller’s cache', async () => {
-    const g = new Graph();
-    const value = (name: string, dtype: DType, ...shape: Dim[]): Value => g.input(name, dtype, shape);
-    const angles = Array.from({ length: capacity }, (_, position) =>
-      Array.from({ length: headDim / 2 }, (_, pair) => angle(position, pair)),
-    ).flat();
-    const attention = ops.groupQueryAttention(
-      g,
-      {
-        q: value('q', 'float32', 'rows', 'tokens', heads * headDim),
-        k: value('k', 'float32', 'rows', 'tokens', kvHeads * headDim),
-        v: value('v', 'float32', 'rows', 'tokens', kvHeads * headDim),
-        pastK: value('pastK', 'float32', 'rows', kvHeads, capacity, headDim),
-        pastV: value('pastV', 'float32', 'rows', kvHeads, capacity, headDim),
-        lengths: value('lengths', 'int32', 'rows'),
-        total: value('total', 'int32', 1),
-        cos: ops.float32(g, 'cos', [capacity, headDim / 2], angles.map(Math.cos)),
-        sin: ops.float32(g, 'sin', [capacity, headDim / 2], angles.map(Math.sin)),
-      },
-      heads,
-      kvHeads,
+  it('rotary turns component i of every head with component i + headDim / 2, by the position', async () => {
+    const x = Numbers.random([rows, tokens, heads * headDim]);
+    const at = [5, 0, 8, 2, 2, 1];
+    const [y] = await run(
+      { x: f32('rows', 'tokens', heads * headDim), at: i64('rows', 'tokens') },
+      (g, { x, at }) =>
+        ops.rotary(g, x, at, ops.float32(g, 'cos', cos.shape, cos.data), ops.float32(g, 'sin', sin.shape, sin.data)),
+      { x: x.feed, at: integers([rows, tokens], at) },
+      { rows, tokens },
     );
-    expect(attention.y.shape).toEqual(['rows', 'tokens', heads * headDim]);
-    expect([attention.k.shape, attention.v.shape]).toEqual(Array(2).fill(['rows', kvHeads, capacity, headDim]));
-    g.output('y', attention.y);
-    g.output('nextK', attention.k);
-    g.output('nextV', attention.v);
-    const session = await Session.open(g.toModel(), { folder: null, threads: 1 });
+    const half = headDim / 2;
+    const expected = Numbers.of(x.shape, (row, token, component) => {
+      const theta = angle(at[row * tokens + token] as number, component % half);
+      const partner = component % headDim < half ? -x.at(row, token, component + half) : x.at(row, token, component - half);
+      return x.at(row, token, component) * Math.cos(theta) + partner * Math.sin(theta);
+    });
+    expectClose(y, expected);
+  });
 
-    const cacheShape = [rows, kvHeads, capacity, headDim];
-    const pastK = float32(new Float32Array(elements(cacheShape)), cacheShape);
-    const pastV = float32(new Float32Array(elements(cacheShape)), cacheShape);
-    // Lengths 3 and 2 after the first run: the second row's last token is padding.
-    const lengths = [tokens, tokens - 1];
-    const all = (width: number, seed: number): Numbers => Numbers.random([rows, tokens + 1, width], seed);
-    const [q, k, v] = [all(heads * headDim, 1), all(kvHeads * headDim, 2), all(kvHeads * headDim, 3)];
-    const step = async (count: number, first: (row: number) => number, after: readonly number[]): Promise<Numbers> => {
-      const part = (x: Numbers): Tensor =>
-        Numbers.of([rows, count, x.shape[2] as number], (row, token, at) => x.at(row, first(row) + token, at)).feed;
-      const feeds = {
-        q: part(q),
-        k: part(k),
-        v: part(v),
-        pastK,
-        pastV,
+  it.each([
+    { name: 'from nothing, rows of different lengths', starts: [0, 0], ends: [3, 2], count: 3 },
+    { name: 'one token after pasts of different lengths', starts: [4, 1], ends: [5, 2], count: 1 },
+  ])('groupQueryAttention is causal softmax(q · k / √d) · v: $name', async ({ starts, ends, count }) => {
+    const capacity = 7;
+    const width = kvHeads * headDim;
+    const shape = [rows, kvHeads, capacity, headDim];
+    const [q, k, v] = [heads * headDim, width, width].map((size, seed) => Numbers.random([rows, count, size], seed + 1));
+    // What lies in the cache beyond a row's start is not to be read.
+    const cache = (seed: number): Numbers => {
+      const x = Numbers.random(shape, seed);
+      return Numbers.of(shape, (row, head, at, component) =>
+        at < (starts[row] as number) ? x.at(row, head, at, component) : 99,
+      );
+    };
+    const [pastK, pastV] = [cache(4), cache(5)];
+    const [y] = await run(
+      {
+        q: f32('rows', 'tokens', heads * headDim),
+        k: f32('rows', 'tokens', width),
+        v: f32('rows', 'tokens', width),
+        pastK: f32('rows', kvHeads, 'capacity', headDim),
+        pastV: f32('rows', kvHeads, 'capacity', headDim),
+        lengths: { dtype: 'int32', shape: ['rows'] },
+        total: { dtype: 'int32', shape: [1] },
+      },
+      (g, values) => ops.groupQueryAttention(g, values, heads, kvHeads),
+      {
+        ...{ q: (q as Numbers).feed, k: (k as Numbers).feed, v: (v as Numbers).feed, pastK: pastK.feed, pastV: pastV.feed },
         lengths: int32(
-          Int32Array.from(after, (length) => length - 1),
+          Int32Array.from(ends, (end) => end - 1),
           [rows],
         ),
-        total: int32(Int32Array.of(Math.max(...after)), [1]),
-      };
-      const { y } = await session.run(feeds, { y: null, nextK: pastK, nextV: pastV });
-      return new Numbers([rows, count, heads * headDim], y?.data as Float32Array);
-    };
-
-    const prefilled = await step(tokens, () => 0, lengths);
-    for (const [row, length] of lengths.entries()) {
-      for (let token = 0; token < length; token++) {
-        const actual = Array.from({ length: heads * headDim }, (_, at) => prefilled.at(row, token, at));
-        expectClose(new Numbers([actual.length], actual), new Numbers([actual.length], expectedAttention(q, k, v, row, token)));
-      }
-    }
-    const decoded = await step(
-      1,
-      (row) => lengths[row] as number,
-      lengths.map((length) => length + 1),
+        total: int32(Int32Array.of(Math.max(...ends)), [1]),
+      },
+      { rows, tokens: count },
     );
-    for (const [row, length] of lengths.entries()) {
-      const actual = Array.from({ length: heads * headDim }, (_, at) => decoded.at(row, 0, at));
-      expectClose(new Numbers([actual.length], actual), new Numbers([actual.length], expectedAttention(q, k, v, row, length)));
-    }
-    await session.close();
+    const stored = (past: Numbers, fresh: Numbers, row: number, head: number, at: number, component: number): number => {
+      const start = starts[row] as number;
+      return at < start ? past.at(row, head, at, component) : fresh.at(row, at - start, head * headDim + component);
+    };
+    const expected = Numbers.of([rows, count, heads * headDim], (row, token, at) => {
+      const [start, end] = [starts[row] as number, ends[row] as number];
+      // Padding: nobody reads it.
+      if (start + token >= end) return (y as Numbers).at(row, token, at);
+      const [head, component] = [Math.floor(at / headDim), at % headDim];
+      const group = Math.floor(head / (heads / kvHeads));
+      const key = (past: number, i: number): number => stored(pastK, k as Numbers, row, group, past, i);
+      const scores = Array.from({ length: start + token + 1 }, (_, past) =>
+        Math.exp(sum(headDim, (i) => (q as Numbers).at(row, token, head * headDim + i) * key(past, i)) / Math.sqrt(headDim)),
+      );
+      const weighted = sum(
+        scores.length,
+        (past) => (scores[past] as number) * stored(pastV, v as Numbers, row, group, past, component),
+      );
+      return weighted / sum(scores.length, (past) => scores[past] as number);
+    });
+    expectClose(y, expected);
   });
 });
