@@ -4,7 +4,8 @@
  * that place stays until the new one is complete.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { renameSync } from 'node:fs';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { quote } from '../tensor/json.js';
 import { encodeSafetensors } from '../tensor/safetensors.js';
@@ -240,20 +241,23 @@ function hiddenName(place: string): string {
   return join(dirname(place), `.${basename(place)}.tmp-${randomUUID()}`);
 }
 
-/** A folder that is not empty cannot be replaced in one step: the old one steps aside, and comes back if the new one cannot take its place. */
+/**
+ * A folder that is not empty cannot be replaced in one step: the old one steps aside, and comes back if the new one cannot take its
+ * place. The two steps follow each other without a turn of the event loop, so that the place is empty for microseconds.
+ */
 async function moveInto(temporary: string, place: string): Promise<void> {
   const aside = hiddenName(place);
   try {
-    await rename(place, aside);
+    renameSync(place, aside);
   } catch (error) {
     if (!isAbsent(error)) throw error;
-    await rename(temporary, place);
+    renameSync(temporary, place);
     return;
   }
   try {
-    await rename(temporary, place);
+    renameSync(temporary, place);
   } catch (error) {
-    await rename(aside, place);
+    renameSync(aside, place);
     throw error;
   }
   await rm(aside, { recursive: true, force: true });

@@ -78,6 +78,7 @@ export class Bank {
     contextOf: (row: number, token: number) => string,
   ): Readonly<Record<string, Tensor>> {
     if (variant === 'plain') return {};
+    if (variant === 'open') return this.#feeds;
     const arrangement = this.#arrangement as Arrangement;
     const key = `${arrangement.key}|${tokens}|${gateKey}`;
     if (key !== this.#gateKey) {
@@ -179,64 +180,60 @@ export class Bank {
 
 /** Decides how rows are grouped and which columns they get. */
 function arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly string[]): Arrangement {
-  const distinct = new Map<string, { adapter: LoadedAdapter; groups: AdapterGroup[]; rank: number; scales: number }>();
+  const visible = new Map<string, readonly AdapterGroup[]>();
   for (const adapter of rows) {
-    if (!adapter || distinct.has(adapter.digest)) continue;
-    const groups = adapter.groups.filter(({ context }) => context === 'all' || contexts.includes(context));
-    distinct.set(adapter.digest, {
-      adapter,
-      groups,
-      rank: sum(groups.map(({ rank }) => rank)),
-      scales: groups.filter(({ scales }) => scales.size > 0).length,
-    });
+    if (adapter)
+      visible.set(
+        adapter.digest,
+        adapter.groups.filter(({ context }) => context === 'all' || contexts.includes(context)),
+      );
   }
-  const all = [...distinct.values()];
-  const place = (groups: readonly AdapterGroup[], firstColumn: number, firstScale: number): Placement[] => {
-    let column = firstColumn;
-    let scale = firstScale;
-    return groups.map((group) => {
-      const placement = { group, column, scale: group.scales.size > 0 ? scale++ : -1 };
-      column += group.rank;
-      return placement;
-    });
-  };
+  const columns = sum([...visible.values()].flat().map(({ rank }) => rank));
+  const own = visible.size > 1 && columns > MAX_SHARED_COLUMNS;
+  const prefix = contexts.join();
 
-  if (all.length <= 1 || sum(all.map(({ rank }) => rank)) <= MAX_SHARED_COLUMNS) {
-    let rank = 0;
-    let scales = 0;
-    const placed = new Map<string, Placement[]>();
-    for (const { adapter, groups, rank: columns, scales: scaleColumns } of all) {
-      placed.set(adapter.digest, place(groups, rank, scales));
-      rank += columns;
-      scales += scaleColumns;
-    }
-    const key = `${contexts.join()}:${all.map(({ adapter }) => adapter.digest).join()}`;
-    const perRow = rows.map((adapter) => (adapter ? (placed.get(adapter.digest) ?? []) : []));
-    const membership = rows
-      .map((adapter) => (adapter ? all.findIndex((entry) => entry.adapter.digest === adapter.digest) : -1))
-      .join();
-    return {
-      key: `shared:${key}:${membership}`,
-      groups: [{ key, placements: [...placed.values()].flat() }],
-      rows: perRow,
-      ...sizes(rank, scales),
-    };
+  if (own) {
+    const groups = rows.map((adapter) => ({
+      key: `${prefix}:${adapter?.digest ?? ''}`,
+      placements: place(adapter ? (visible.get(adapter.digest) ?? []) : []),
+    }));
+    const perRow = groups.map(({ placements }) => placements);
+    return { key: `own:${groups.map(({ key }) => key).join('|')}`, groups, rows: perRow, ...sizes(groups, perRow, contexts) };
   }
 
-  const perRow = rows.map((adapter) => {
-    const groups = adapter ? (distinct.get(adapter.digest)?.groups ?? []) : [];
-    return { key: `${contexts.join()}:${adapter?.digest ?? ''}`, placements: place(groups, 0, 0) };
-  });
-  return {
-    key: `own:${perRow.map(({ key }) => key).join('|')}`,
-    groups: perRow,
-    rows: perRow.map(({ placements }) => placements),
-    ...sizes(Math.max(...all.map(({ rank }) => rank)), Math.max(...all.map(({ scales }) => scales))),
-  };
+  const digests = [...visible.keys()];
+  const placements = place([...visible.values()].flat());
+  const groups = [{ key: `${prefix}:${digests.join()}`, placements }];
+  const perRow = rows.map((adapter) => placements.filter(({ group }) => adapter && visible.get(adapter.digest)?.includes(group)));
+  const membership = rows.map((adapter) => (adapter ? digests.indexOf(adapter.digest) : -1)).join();
+  return { key: `shared:${groups[0]?.key}:${membership}`, groups, rows: perRow, ...sizes(groups, perRow, contexts) };
 }
 
-function sizes(rank: number, scales: number): Pick<Arrangement, 'rank' | 'scales' | 'variant'> {
-  return { rank: Math.max(1, rank), scales, variant: scales > 0 ? 'scale' : rank > 0 ? 'rank' : 'plain' };
+/** Columns for adapter groups side by side. */
+function place(groups: readonly AdapterGroup[]): Placement[] {
+  let columns = 0;
+  let scales = 0;
+  return groups.map((group) => {
+    const placement = { group, column: columns, scale: group.scales.size > 0 ? scales++ : -1 };
+    columns += group.rank;
+    return placement;
+  });
+}
+
+function sizes(
+  groups: Arrangement['groups'],
+  rows: Arrangement['rows'],
+  contexts: readonly string[],
+): Pick<Arrangement, 'rank' | 'scales' | 'variant'> {
+  const rank = Math.max(0, ...groups.map(({ placements }) => sum(placements.map(({ group }) => group.rank))));
+  const scales = Math.max(0, ...groups.map(({ placements }) => placements.filter(({ scale }) => scale >= 0).length));
+  // Columns of another's adapter, another context, or a constant one ask for gates; what a row's own group lacks is zeros anyway.
+  const open =
+    contexts.length === 1 &&
+    rows.every((placements, row) => placements.length === groups[groups.length === 1 ? 0 : row]?.placements.length) &&
+    groups.every(({ placements }) => placements.every(({ group }) => group.a0 === 0));
+  const variant = scales > 0 ? 'scale' : rank === 0 ? 'plain' : open ? 'open' : 'rank';
+  return { rank: Math.max(1, rank), scales, variant };
 }
 
 /** A's of a site side by side: the columns of its j-th projection start at j · rank. */

@@ -10,7 +10,7 @@ import { KvCache } from './kv.js';
 import { type BankShape, buildProgram, names, type Variant } from './program.js';
 
 /** Below this, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model). */
-const MAX_PLAIN_BYTES = 256 * 1024 * 1024;
+const MAX_LEAN_BYTES = 256 * 1024 * 1024;
 
 export interface DecoderOptions {
   readonly threads: number;
@@ -167,7 +167,7 @@ export class Decoder {
     const { hiddenSize } = this.#backbone.language;
     const rows = run.adapters.length;
     const needed = bank.arrange(run.adapters, run.contexts);
-    const variant = needed === 'plain' && this.#weightBytes > MAX_PLAIN_BYTES ? 'rank' : needed;
+    const variant = this.#weightBytes > MAX_LEAN_BYTES && needed !== 'scale' ? 'rank' : needed;
     const session = await this.#session(variant);
     const longest = Math.max(...run.lengths);
     // Rows before the first one of this run are running; the others have nothing yet.
@@ -213,7 +213,8 @@ export class Decoder {
 function positions({ starts, lengths, tokens }: Run): BigInt64Array {
   const result = new BigInt64Array(starts.length * tokens);
   starts.forEach((start, row) => {
-    for (let token = 0; token < tokens; token++) result[row * tokens + token] = BigInt(Math.min(start + token, (lengths[row] as number) - 1));
+    for (let token = 0; token < tokens; token++)
+      result[row * tokens + token] = BigInt(Math.min(start + token, (lengths[row] as number) - 1));
   });
   return result;
 }

@@ -58,7 +58,8 @@ export class KvCache {
 
   /** Makes room for rows of this length. Only the first `rows` rows keep their content, `length` tokens of it. */
   reserve(length: number, rows: number): void {
-    if (length > this.shape.maxLength) throw new RangeError(`Expected a row of at most ${this.shape.maxLength} tokens but received ${length}`);
+    if (length > this.shape.maxLength)
+      throw new RangeError(`Expected a row of at most ${this.shape.maxLength} tokens but received ${length}`);
     let capacity = Math.min(SMALLEST_CAPACITY, this.shape.maxLength);
     while (capacity < length) capacity = Math.min(capacity * 2, this.shape.maxLength);
     // It shrinks only where nothing has to be moved for it.
@@ -70,7 +71,10 @@ export class KvCache {
     this.#views.clear();
     for (const [index, buffer] of this.#buffers.entries()) {
       for (let head = 0; head < rows * kvHeads; head++) {
-        buffer.set((old.buffers[index] as Float32Array).subarray(head * old.stride, (head + 1) * old.stride), head * capacity * headDim);
+        buffer.set(
+          (old.buffers[index] as Float32Array).subarray(head * old.stride, (head + 1) * old.stride),
+          head * capacity * headDim,
+        );
       }
     }
   }

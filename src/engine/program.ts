@@ -9,7 +9,7 @@
  * and IA3's, where the method occurs:  y ← y + y ⊙ (scaleGate · S), S [G, scales, out], or the same on x for the FFN's inner activation.
  *
  * Projections that read one input (q, k, v; gate, up) form a site and share one product with their A's side by side: fewer launches.
- * IA3's products cost a small model a fifth of its step, so a batch without IA3 runs a program without them (`Variant`).
+ * What a batch does not need costs a small model a good part of its step, so there are programs without it (`Variant`).
  */
 import type { LanguageModel } from '../backbone/language/model.js';
 import { frozenProjection } from '../backbone/language/model.js';
@@ -18,8 +18,11 @@ import type { Weights } from '../backbone/weights.js';
 import { Graph, type Value } from '../onnx/graph.js';
 import { add, concat, float32, gatherND, groupQueryAttention, matmul, mul, rotary, scatterND, split } from '../onnx/ops.js';
 
-/** Which parts of the bank a program has. */
-export type Variant = 'plain' | 'rank' | 'scale';
+/**
+ * Which parts of the bank a program has. `plain`: none. `open`: rank columns without gates, where every token sees every column of its
+ * group (a decode step of one adapter, or of a group a row). `rank`: with gates. `scale`: with IA3's products as well.
+ */
+export type Variant = 'plain' | 'open' | 'rank' | 'scale';
 
 /** Projections that read one input. */
 export type Site = readonly LinearModule[];
@@ -94,11 +97,17 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
  * Attention over rows of a cache that the graph only reads; the new keys and values are a result, which the caller adds to the cache.
  * (The operator could append in place, but the binding then copies the whole cache out of every run: see kv.ts.)
  */
-function cachedAttention(g: Graph, { heads, kvHeads, headDim, rotary: { inverseFrequencies } }: LanguageModel, maxLength: number) {
+function cachedAttention(
+  g: Graph,
+  { heads, kvHeads, headDim, rotary: { inverseFrequencies } }: LanguageModel,
+  maxLength: number,
+) {
   const lengths = g.input(names.lengths, 'int32', ['rows']);
   const total = g.input(names.total, 'int32', [1]);
   const positions = g.input(names.positions, 'int64', ['rows', 'tokens']);
-  const angles = Array.from({ length: maxLength }, (_, position) => inverseFrequencies.map((frequency) => position * frequency)).flat();
+  const angles = Array.from({ length: maxLength }, (_, position) =>
+    inverseFrequencies.map((frequency) => position * frequency),
+  ).flat();
   const cos = float32(g, 'rotary.cos', [maxLength, headDim / 2], angles.map(Math.cos));
   const sin = float32(g, 'rotary.sin', [maxLength, headDim / 2], angles.map(Math.sin));
   const fresh: Value[] = [];
@@ -109,7 +118,12 @@ function cachedAttention(g: Graph, { heads, kvHeads, headDim, rotary: { inverseF
       const pastV = g.input(names.past(layer, 'v'), 'float32', shape);
       const rotated = rotary(g, k, positions, cos, sin);
       fresh.push(rotated, v);
-      return groupQueryAttention(g, { q: rotary(g, q, positions, cos, sin), k: rotated, v, pastK, pastV, lengths, total }, heads, kvHeads);
+      return groupQueryAttention(
+        g,
+        { q: rotary(g, q, positions, cos, sin), k: rotated, v, pastK, pastV, lengths, total },
+        heads,
+        kvHeads,
+      );
     },
     declareOutputs: (): void => {
       // One result for all layers: every result costs the binding an allocation.
@@ -140,16 +154,20 @@ class BankInputs {
   adapt(site: Site, x: Value, outputs: readonly Value[]): Value[] {
     const g = this.#g;
     const parts = site.length;
-    const { gate, offset } = this.#gatesFor(parts);
-    const width = rankOf(parts);
-    const a = g.input(names.a(site), 'float32', ['rows?', (site[0] as LinearModule).inFeatures, width]);
-    const h = add(g, mul(g, matmul(g, x, a), gate), offset);
+    const a = g.input(names.a(site), 'float32', ['rows?', (site[0] as LinearModule).inFeatures, rankOf(parts)]);
+    const h = this.#gate(parts, matmul(g, x, a));
     const columns = split(g, h, Array<string>(parts).fill('rank'));
     return site.map((module, index) => {
       const b = g.input(names.b(module), 'float32', ['rows?', 'rank', module.outFeatures]);
       const y = add(g, outputs[index] as Value, matmul(g, columns[index] as Value, b));
       return module.scalable === 'output' ? this.#scale(module, y) : y;
     });
+  }
+
+  #gate(parts: number, h: Value): Value {
+    if (this.#variant === 'open') return h;
+    const { gate, offset } = this.#gatesFor(parts);
+    return add(this.#g, mul(this.#g, h, gate), offset);
   }
 
   #gatesFor(parts: number): { gate: Value; offset: Value } {

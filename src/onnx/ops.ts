@@ -224,6 +224,9 @@ export function rotary(g: Graph, x: Value, positions: Value, cos: Value, sin: Va
   return one(g.node('RotaryEmbedding', [x, positions, cos, sin], [x], {}, MICROSOFT));
 }
 
+/** onnxruntime's attention works on whole vectors of this many numbers. */
+const HEAD_DIM_STEP = 8;
+
 export interface GroupQueryAttentionInputs {
   readonly q: Value; // [rows, tokens, heads · headDim]
   readonly k: Value; // [rows, tokens, kvHeads · headDim]
@@ -260,6 +263,8 @@ export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs,
       ...[q, k, v, pastK, pastV, lengths, total],
     );
   }
+  if (Number(headDim) % HEAD_DIM_STEP !== 0)
+    refuse('GroupQueryAttention', `heads of a multiple of ${HEAD_DIM_STEP} dimensions`, pastK);
   // The operator's second and third output are the cache with the new tokens in it; nobody reads them.
   return g.node(
     'GroupQueryAttention',

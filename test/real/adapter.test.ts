@@ -1,8 +1,5 @@
 /** Adapters that another program wrote and trained, on real checkpoints. */
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { digestFolder } from '../../src/adapter/digest.js';
 import { fingerprint } from '../../src/adapter/fingerprint.js';
@@ -11,28 +8,22 @@ import { AdapterLoader } from '../../src/adapter/loader.js';
 import { AdapterRegistry } from '../../src/adapter/registry.js';
 import { readLlama } from '../../src/backbone/language/llama.js';
 import type { AdapterTarget } from '../../src/backbone/module.js';
-
-const DATA = fileURLToPath(new URL('../../../shared/data', import.meta.url));
-const isThere = existsSync(DATA);
-if (!isThere) console.warn('Skipped: the real adapters need ../shared/data');
+import { hasShared, shared, withShared } from '../support/shared.js';
 
 async function targetOf(imageDim: number): Promise<AdapterTarget> {
-  const languageFolder = join(DATA, 'tinystories-656k');
-  const { modules, hiddenSize } = readLlama(
-    JSON.parse(await readFile(join(languageFolder, 'config.json'), 'utf8')),
-    languageFolder,
-  );
+  const languageFolder = shared('tinystories-656k');
+  const { modules, hiddenSize } = readLlama(JSON.parse(await readFile(`${languageFolder}/config.json`, 'utf8')), languageFolder);
   return {
     modules,
     hiddenSize,
     imageDim,
     contexts: ['image', 'text'],
     languageFolder,
-    visionFolder: join(DATA, 'mobilenet_v2_1.0_224'),
+    visionFolder: shared('mobilenet_v2_1.0_224'),
   };
 }
 
-describe.skipIf(!isThere)('real adapters', () => {
+describe.skipIf(!hasShared)(`real adapters${withShared}`, () => {
   it.each([
     ['golden/lora', 'lora', 28, [4, 4], 24],
     ['golden/lora-agnostic', 'lora', 14, [8], 24],
@@ -42,7 +33,7 @@ describe.skipIf(!isThere)('real adapters', () => {
     ['reference-adapter', 'lora', 28, [8, 8], 1280],
   ])('%s is read whole', async (path, method, modules, ranks, imageDim) => {
     const target = await targetOf(imageDim);
-    const folder = join(DATA, path);
+    const folder = shared(path);
     const { digest } = await digestFolder(folder);
     const adapter = await readAdapter(folder, target, digest);
     expect(`matched ${adapter.matched} of ${adapter.targeted}`).toBe(`matched ${modules} of ${modules}`);
@@ -56,14 +47,14 @@ describe.skipIf(!isThere)('real adapters', () => {
   });
 
   it('an adapter of other image features is refused', async () => {
-    await expect(readAdapter(join(DATA, 'reference-adapter'), await targetOf(24))).rejects.toMatchObject({
+    await expect(readAdapter(shared('reference-adapter'), await targetOf(24))).rejects.toMatchObject({
       code: 'adapter_invalid',
       faults: ['projector.safetensors: Expected weight to be [128, 24] but received [128, 1280]'],
     });
   });
 
   it('the registry lists them without a fault', async () => {
-    const registry = await AdapterRegistry.open(DATA);
+    const registry = await AdapterRegistry.open(shared(''));
     const found = registry.list().map(({ name, summary, fault }) => [name, summary.method, summary.rank, fault]);
     await registry.close();
     expect(found).toEqual([

@@ -159,10 +159,9 @@ describe('what was written comes back', () => {
     await write();
     const before = await readAdapter(folder, target);
     await editTensors(IMAGE_TENSORS, (tensors) => {
-      for (const [name, tensor] of [...tensors]) {
-        tensors.delete(name);
-        tensors.set(name.replace('.weight', '.default.weight'), tensor);
-      }
+      const before = [...tensors];
+      tensors.clear();
+      for (const [name, tensor] of before) tensors.set(name.replace('.weight', '.default.weight'), tensor);
     });
     expect((await readAdapter(folder, target)).groups).toEqual(before.groups);
   });

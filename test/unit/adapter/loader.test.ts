@@ -14,11 +14,17 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const MORTAL = new URL('../../fixtures/adapter/mortal.js', import.meta.url);
 
 const target = await tinyTarget();
-let loader: AdapterLoader | undefined;
+const open: AdapterLoader[] = [];
 
 afterEach(async () => {
-  await loader?.close();
+  for (const loader of open.splice(0)) await loader.close();
 });
+
+function start(...args: ConstructorParameters<typeof AdapterLoader>): AdapterLoader {
+  const loader = new AdapterLoader(...args);
+  open.push(loader);
+  return loader;
+}
 
 async function refOf(path: string): Promise<AdapterRef> {
   const folder = join(FIXTURES, path);
@@ -27,17 +33,17 @@ async function refOf(path: string): Promise<AdapterRef> {
 
 describe('AdapterLoader', () => {
   it('gives what readAdapter gives, under the name of the reference', async () => {
-    loader = new AdapterLoader(target, 2);
+    const loader = start(target, 2);
     const paths = ['written/lora', 'written/ia3', 'lora-patterns', 'lora-linear', 'ia3'];
     const refs = await Promise.all(paths.map(refOf));
-    const loaded = await Promise.all(refs.map((ref) => loader?.load(ref)));
+    const loaded = await Promise.all(refs.map((ref) => loader.load(ref)));
     for (const [index, ref] of refs.entries()) {
       expect(loaded[index]).toEqual({ ...(await readAdapter(ref.folder, target)), name: ref.name });
     }
   });
 
   it('tells faults as they are, and goes on', async () => {
-    loader = new AdapterLoader({ ...target, imageDim: 7 });
+    const loader = start({ ...target, imageDim: 7 });
     const ref = await refOf('written/lora');
     await expect(loader.load(ref)).rejects.toThrow(AppError);
     await expect(loader.load(ref)).rejects.toMatchObject({
@@ -49,14 +55,14 @@ describe('AdapterLoader', () => {
   });
 
   it('refuses what was under way when its thread died, and starts another', async () => {
-    loader = new AdapterLoader(target, 1, MORTAL);
+    const loader = start(target, 1, MORTAL);
     const ref = await refOf('ia3');
     for (const [name, reason] of [
       ['exits', 'exit code 3'],
       ['throws', 'Error: a defect'],
       ['rejects', 'Error: a defect'],
     ]) {
-      const loads = ['waits', String(name)].map((each) => loader?.load({ ...ref, name: each }));
+      const loads = ['waits', String(name)].map((each) => loader.load({ ...ref, name: each }));
       const message = `The thread that loads adapters ended unexpectedly (${reason})`;
       const outcomes = await Promise.allSettled(loads);
       expect(outcomes).toMatchObject(outcomes.map(() => ({ status: 'rejected', reason: { code: 'internal', message } })));
@@ -65,11 +71,10 @@ describe('AdapterLoader', () => {
   });
 
   it('refuses after its end, and what was under way then', async () => {
-    loader = new AdapterLoader(target, 1, MORTAL);
+    const loader = start(target, 1, MORTAL);
     const ref = await refOf('ia3');
-    const waiting = expect(loader.load({ ...ref, name: 'waits' })).rejects.toMatchObject({ code: 'shutting_down' });
-    await loader.close();
-    await waiting;
+    const [waiting] = await Promise.allSettled([loader.load({ ...ref, name: 'waits' }), loader.close()]);
+    expect(waiting).toMatchObject({ status: 'rejected', reason: { code: 'shutting_down' } });
     await expect(loader.load(ref)).rejects.toMatchObject({ code: 'shutting_down' });
     await loader.close();
   });

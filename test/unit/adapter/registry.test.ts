@@ -14,6 +14,7 @@ import { type AdapterDraft, writeAdapter } from '../../../src/adapter/write.js';
 import { FIXTURES, randomDraft, tinyTarget } from '../../fixtures/adapter/draft.js';
 
 const NEVER_MS = 1e9;
+const PLAIN = ['adapter_config.json', 'adapter_model.safetensors'] as const;
 const target = await tinyTarget();
 let root: string;
 let registry: AdapterRegistry;
@@ -134,10 +135,10 @@ describe('without a restart', () => {
     expect(registry.get('a')?.ref.digest).toBe((await digestFolder(join(root, 'a'))).digest);
     expect(registry.get('a')?.ref.digest).not.toBe(first?.ref.digest);
     await registry.rescan();
-    expect(changes).toEqual([
-      { added: ['a', 'b'], changed: [], removed: [] },
-      { added: [], changed: ['a'], removed: ['b'] },
-    ]);
+    // Notifications may have cut it into more scans, but each change is told once.
+    expect(changes.flatMap(({ added }) => added).sort()).toEqual(['a', 'b']);
+    expect(changes.flatMap(({ changed }) => changed)).toEqual(['a']);
+    expect(changes.flatMap(({ removed }) => removed)).toEqual(['b']);
   });
 
   it('the same content again is the same version, since the same time', async () => {
@@ -244,12 +245,12 @@ describe('without a restart', () => {
   it('an adapter that is replaced again and again is always there', async () => {
     await put('a', 0);
     await open();
-    let isWriting = true;
+    const state = { isWriting: true };
     const writing = (async () => {
       for (let turn = 1; turn <= 15; turn++) await put('a', turn);
-      isWriting = false;
+      state.isWriting = false;
     })();
-    while (isWriting) {
+    while (state.isWriting) {
       await registry.rescan();
       expect(names()).toEqual(['a']);
     }
@@ -313,23 +314,16 @@ describe('by itself', () => {
   });
 
   it('handles a thousand adapters', async () => {
-    await writeAdapter(
-      join(root, 'a0'),
-      randomDraft(target, {
-        method: 'bitfit',
-        seed: 1,
-        contexts: ['text'],
-        modules: ({ name }) => name.endsWith('1.mlp.up_proj'),
-        notes: { projector: null },
-      }),
-    );
-    await Promise.all(
-      Array.from({ length: 999 }, (_, index) => cp(join(root, 'a0'), join(root, `a${index + 1}`), { recursive: true })),
-    );
+    const contents = await Promise.all(PLAIN.map(async (path) => [path, await readFile(join(FIXTURES, 'ia3', path))] as const));
+    for (let index = 0; index < 1000; index++) {
+      await mkdir(join(root, `a${index}`));
+      for (const [path, content] of contents) await writeFile(join(root, `a${index}`, path), content);
+    }
     const changes = await open();
     expect(registry.list()).toHaveLength(1000);
     expect(new Set(registry.list().map(({ ref }) => ref.digest)).size).toBe(1);
-    await writeFile(join(root, 'a7/adapter.json'), `${await readFile(join(root, 'a7/adapter.json'), 'utf8')}\n`);
+    const [path] = PLAIN;
+    await writeFile(join(root, 'a7', path), `${await readFile(join(root, 'a7', path), 'utf8')}\n`);
     await registry.rescan();
     expect(changes).toEqual([{ added: [], changed: ['a7'], removed: [] }]);
   });

@@ -79,9 +79,9 @@ describe('rank_pattern and alpha_pattern', () => {
   it('take the first pattern that matches the end of the name at a component', () => {
     const values = (pattern: [string, number][]) => {
       const faults = new Faults();
-      const valueOf = matchPattern(pattern, 8, MODULES, 'rank_pattern', faults);
+      const pick = matchPattern(pattern, 8, MODULES, 'rank_pattern', faults);
       expect(faults.count).toBe(0);
-      return MODULES.map(valueOf);
+      return MODULES.map(pick);
     };
     expect(values([])).toEqual([8, 8, 8, 8, 8, 8, 8, 8, 8]);
     expect(values([['q_proj', 2]])).toEqual([2, 8, 8, 2, 8, 8, 2, 8, 8]);

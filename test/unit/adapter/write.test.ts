@@ -47,13 +47,13 @@ describe('writeAdapter', () => {
       await writeAdapter(folder, draft);
       digests.add((await digestFolder(folder)).digest);
     }
-    let isWriting = true;
+    const state = { isWriting: true };
     const writing = (async () => {
       for (let turn = 0; turn < 20; turn++) await writeAdapter(folder, drafts[turn % 2] as AdapterDraft);
-      isWriting = false;
+      state.isWriting = false;
     })();
     const seen = { whole: 0, refused: 0 };
-    while (isWriting) {
+    while (state.isWriting) {
       const [expected] = digests;
       const outcome = await readAdapter(folder, target, expected).catch((error: unknown) => error);
       if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'adapter_changed' });

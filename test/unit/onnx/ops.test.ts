@@ -4,101 +4,23 @@ import { describe, expect, it } from 'vitest';
 import { Graph, type Value } from '../../../src/onnx/graph.js';
 import * as ops from '../../../src/onnx/ops.js';
 import type { Dim } from '../../../src/onnx/shape.js';
-import { float32, int32, int64, Session, type Tensor } from '../../../src/runtime/session.js';
 import { bfloat16FromFloat32, float16FromFloat32, float32FromBfloat16, float32FromFloat16 } from '../../../src/tensor/convert.js';
 import type { DType } from '../../../src/tensor/dtype.js';
-import { elements } from '../../../src/tensor/tensor.js';
-import { Gaussian } from '../../support/tiny.js';
-
-/** Numbers row by row, for the loops that say what an operator means. */
-class Numbers {
-  readonly shape: readonly number[];
-  readonly data: ArrayLike<number>;
-
-  constructor(shape: readonly number[], data: ArrayLike<number>) {
-    this.shape = shape;
-    this.data = data;
-  }
-
-  static random(shape: readonly number[], seed = 1): Numbers {
-    return new Numbers(shape, new Gaussian(seed).array(elements(shape), 1));
-  }
-
-  static of(shape: readonly number[], at: (...index: number[]) => number): Numbers {
-    const index = (flat: number): number[] =>
-      shape.map((size, axis) => Math.floor(flat / elements(shape.slice(axis + 1))) % size);
-    return new Numbers(
-      shape,
-      Array.from({ length: elements(shape) }, (_, flat) => at(...index(flat))),
-    );
-  }
-
-  /** The number at an index; axes are aligned at the last and an axis of one repeats, as in broadcasting. */
-  at(...index: number[]): number {
-    const own = index.slice(index.length - this.shape.length);
-    return this.data[
-      own.reduce((flat, at, axis) => flat * (this.shape[axis] as number) + (this.shape[axis] === 1 ? 0 : at), 0)
-    ] as number;
-  }
-
-  get feed(): Tensor {
-    return float32(Float32Array.from(this.data), this.shape);
-  }
-}
-
-const integers = (shape: readonly number[], values: readonly number[]): Tensor =>
-  int64(BigInt64Array.from(values, BigInt), shape);
-const sum = (count: number, at: (index: number) => number): number =>
-  Array.from({ length: count }, (_, index) => at(index)).reduce((total, value) => total + value, 0);
-
-/** Builds, runs in onnxruntime, and checks that the result's shape is the inferred one with its names bound to `sizes`. */
-async function run<Name extends string>(
-  inputs: Readonly<Record<Name, { readonly dtype: DType; readonly shape: readonly Dim[] }>>,
-  build: (g: Graph, values: Record<Name, Value>) => Value | readonly Value[],
-  feeds: Readonly<Record<string, Tensor>>,
-  sizes: Readonly<Record<string, number>> = {},
-): Promise<Numbers[]> {
-  const g = new Graph();
-  const values = {} as Record<Name, Value>;
-  for (const name of Object.keys(inputs) as Name[]) values[name] = g.input(name, inputs[name].dtype, inputs[name].shape);
-  const built = [build(g, values)].flat();
-  const outputs = built.map((value, index) => g.output(`result.${index}`, value));
-  const session = await Session.open(g.toModel(), { folder: null, threads: 1 });
-  const results = await session.run(feeds, Object.fromEntries(outputs.map(({ name }) => [name, null])));
-  await session.close();
-  return outputs.map(({ name, shape, dtype }) => {
-    const { dims, data, type } = results[name] as Tensor;
-    expect(dims).toEqual(shape.map((size) => (typeof size === 'number' ? size : sizes[size])));
-    expect(type).toBe(dtype);
-    return new Numbers(dims, Array.from(data as ArrayLike<number | bigint>, Number));
-  });
-}
-
-function expectClose(actual: Numbers | undefined, expected: Numbers, tolerance = 1e-5): void {
-  expect(actual?.shape).toEqual(expected.shape);
-  expect(expected.data.length).toBe(elements(expected.shape));
-  for (let index = 0; index < expected.data.length; index++) {
-    const wanted = expected.data[index] as number;
-    expect(Math.abs((actual?.data[index] as number) - wanted)).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(wanted)));
-  }
-}
-
-const f32 = (...shape: Dim[]) => ({ dtype: 'float32' as const, shape });
-const i64 = (...shape: Dim[]) => ({ dtype: 'int64' as const, shape });
+import { expectClose, f32, i64, integers, Numbers, run, sum } from './numbers.js';
 
 describe('element by element', () => {
   it.each([
-    ['add', (x: number, y: number) => x + y],
-    ['sub', (x: number, y: number) => x - y],
-    ['mul', (x: number, y: number) => x * y],
-    ['div', (x: number, y: number) => x / y],
-  ] as const)('%s, with rows? fed as rows and as 1', async (name, scalar) => {
+    { build: ops.add, scalar: (x: number, y: number) => x + y },
+    { build: ops.sub, scalar: (x: number, y: number) => x - y },
+    { build: ops.mul, scalar: (x: number, y: number) => x * y },
+    { build: ops.div, scalar: (x: number, y: number) => x / y },
+  ])('$build.name, with rows? fed as rows and as 1', async ({ build, scalar }) => {
     const x = Numbers.random([3, 2, 4]);
     for (const groups of [3, 1]) {
       const y = Numbers.random([groups, 1, 4], 2);
       const [z] = await run(
         { x: f32('rows', 'tokens', 4), y: f32('rows?', 1, 4) },
-        (g, { x, y }) => ops[name](g, x, y),
+        (g, { x, y }) => build(g, x, y),
         { x: x.feed, y: y.feed },
         { rows: 3, tokens: 2 },
       );
@@ -386,92 +308,4 @@ it('concat', async () => {
   const g = new Graph();
   const value = g.input('x', 'float32', [1, 'n']);
   expect(ops.concat(g, [value])).toBe(value);
-});
-
-describe('attention', () => {
-  const [rows, tokens, heads, kvHeads, headDim, positions] = [2, 3, 4, 2, 10, 9];
-  const angle = (position: number, pair: number): number => position * 100 ** ((-2 * pair) / headDim);
-  const tables = [Math.cos, Math.sin].map((of) =>
-    Numbers.of([positions, headDim / 2], (position, pair) => of(angle(position, pair))),
-  );
-  const [cos, sin] = tables as [Numbers, Numbers];
-
-  it('rotary turns component i of every head with component i + headDim / 2, by the position', async () => {
-    const x = Numbers.random([rows, tokens, heads * headDim]);
-    const at = [5, 0, 8, 2, 2, 1];
-    const [y] = await run(
-      { x: f32('rows', 'tokens', heads * headDim), at: i64('rows', 'tokens') },
-      (g, { x, at }) =>
-        ops.rotary(g, x, at, ops.float32(g, 'cos', cos.shape, cos.data), ops.float32(g, 'sin', sin.shape, sin.data)),
-      { x: x.feed, at: integers([rows, tokens], at) },
-      { rows, tokens },
-    );
-    const half = headDim / 2;
-    const expected = Numbers.of(x.shape, (row, token, component) => {
-      const theta = angle(at[row * tokens + token] as number, component % half);
-      const partner = component % headDim < half ? -x.at(row, token, component + half) : x.at(row, token, component - half);
-      return x.at(row, token, component) * Math.cos(theta) + partner * Math.sin(theta);
-    });
-    expectClose(y, expected);
-  });
-
-  it.each([
-    { name: 'from nothing, rows of different lengths', starts: [0, 0], ends: [3, 2], count: 3 },
-    { name: 'one token after pasts of different lengths', starts: [4, 1], ends: [5, 2], count: 1 },
-  ])('groupQueryAttention is causal softmax(q · k / √d) · v: $name', async ({ starts, ends, count }) => {
-    const capacity = 7;
-    const width = kvHeads * headDim;
-    const shape = [rows, kvHeads, capacity, headDim];
-    const [q, k, v] = [heads * headDim, width, width].map((size, seed) => Numbers.random([rows, count, size], seed + 1));
-    // What lies in the cache beyond a row's start is not to be read.
-    const cache = (seed: number): Numbers => {
-      const x = Numbers.random(shape, seed);
-      return Numbers.of(shape, (row, head, at, component) =>
-        at < (starts[row] as number) ? x.at(row, head, at, component) : 99,
-      );
-    };
-    const [pastK, pastV] = [cache(4), cache(5)];
-    const [y] = await run(
-      {
-        q: f32('rows', 'tokens', heads * headDim),
-        k: f32('rows', 'tokens', width),
-        v: f32('rows', 'tokens', width),
-        pastK: f32('rows', kvHeads, 'capacity', headDim),
-        pastV: f32('rows', kvHeads, 'capacity', headDim),
-        lengths: { dtype: 'int32', shape: ['rows'] },
-        total: { dtype: 'int32', shape: [1] },
-      },
-      (g, values) => ops.groupQueryAttention(g, values, heads, kvHeads),
-      {
-        ...{ q: (q as Numbers).feed, k: (k as Numbers).feed, v: (v as Numbers).feed, pastK: pastK.feed, pastV: pastV.feed },
-        lengths: int32(
-          Int32Array.from(ends, (end) => end - 1),
-          [rows],
-        ),
-        total: int32(Int32Array.of(Math.max(...ends)), [1]),
-      },
-      { rows, tokens: count },
-    );
-    const stored = (past: Numbers, fresh: Numbers, row: number, head: number, at: number, component: number): number => {
-      const start = starts[row] as number;
-      return at < start ? past.at(row, head, at, component) : fresh.at(row, at - start, head * headDim + component);
-    };
-    const expected = Numbers.of([rows, count, heads * headDim], (row, token, at) => {
-      const [start, end] = [starts[row] as number, ends[row] as number];
-      // Padding: nobody reads it.
-      if (start + token >= end) return (y as Numbers).at(row, token, at);
-      const [head, component] = [Math.floor(at / headDim), at % headDim];
-      const group = Math.floor(head / (heads / kvHeads));
-      const key = (past: number, i: number): number => stored(pastK, k as Numbers, row, group, past, i);
-      const scores = Array.from({ length: start + token + 1 }, (_, past) =>
-        Math.exp(sum(headDim, (i) => (q as Numbers).at(row, token, head * headDim + i) * key(past, i)) / Math.sqrt(headDim)),
-      );
-      const weighted = sum(
-        scores.length,
-        (past) => (scores[past] as number) * stored(pastV, v as Numbers, row, group, past, component),
-      );
-      return weighted / sum(scores.length, (past) => scores[past] as number);
-    });
-    expectClose(y, expected);
-  });
 });

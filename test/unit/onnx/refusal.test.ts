@@ -20,31 +20,21 @@ function declare(g: Graph, name: string, operand: Operand): Value {
 
 const described = ({ name, dtype, shape }: Value): string => `${dtype} ${formatShape(shape)} (${name})`;
 
-const binary: Case[] = (['add', 'sub', 'mul', 'div'] as const).flatMap((name): Case[] => {
-  const op = `${name[0]?.toUpperCase()}${name.slice(1)}`;
-  const build = (g: Graph, a: Value, b: Value): Value => ops[name](g, a, b);
-  return [
-    [op, ['float32 2', 'float32 3'], build],
-    [op, ['float32 rows', 'float32 tokens'], build],
-    [op, ['float32 2', 'int64 2'], build],
-  ];
-});
+const elementwise = { Add: ops.add, Sub: ops.sub, Mul: ops.mul, Div: ops.div };
+const binary = Object.entries(elementwise).flatMap(([op, build]): Case[] => [
+  [op, ['float32 2', 'float32 3'], build],
+  [op, ['float32 rows', 'float32 tokens'], build],
+  [op, ['float32 2', 'int64 2'], build],
+]);
 
-const product: Case[] = (['matmul', 'linear'] as const).flatMap((name): Case[] => {
-  const op = name === 'matmul' ? 'MatMul' : 'FusedMatMul';
-  const good: Operand = 'float32 rows 2 3';
-  const other: Operand = 'float32 4 5';
-  const square: Operand = 'float32 3 3';
-  const build = (g: Graph, a: Value, b: Value): Value => ops[name](g, a, b);
-  return [
-    [op, [good, other], build],
-    [op, ['float32 3', square], build],
-    [op, [good, 'float32 3'], build],
-    [op, [good, 'float16 3 3'], build],
-    [op, [good, 'float32 2 3 3'], build],
-    [op, ['float32 2 rank', square], build],
-  ];
-});
+const product = Object.entries({ MatMul: ops.matmul, FusedMatMul: ops.linear }).flatMap(([op, build]): Case[] => [
+  [op, ['float32 rows 2 3', 'float32 4 5'], build],
+  [op, ['float32 3', 'float32 3 3'], build],
+  [op, ['float32 rows 2 3', 'float32 3'], build],
+  [op, ['float32 rows 2 3', 'float16 3 3'], build],
+  [op, ['float32 rows 2 3', 'float32 2 3 3'], build],
+  [op, ['float32 2 rank', 'float32 3 3'], build],
+]);
 
 const conv =
   (options: ops.ConvOptions = {}) =>
@@ -201,6 +191,18 @@ describe('GroupQueryAttention', () => {
     expect(bad).toThrow(TypeError);
     expect(bad).toThrow(/^GroupQueryAttention: expected .* but received /);
     expect(bad).toThrow(described(declare(new Graph(), name, operand)));
+  });
+
+  it('refuses heads of a size that the runtime has no kernel for', () => {
+    const operands: typeof good = {
+      ...good,
+      q: 'float32 rows tokens 40',
+      k: 'float32 rows tokens 20',
+      v: 'float32 rows tokens 20',
+      pastK: 'float32 rows 2 capacity 10',
+      pastV: 'float32 rows 2 capacity 10',
+    };
+    expect(() => build(operands)).toThrow(/^GroupQueryAttention: expected heads of a multiple of 8 dimensions but received /);
   });
 
   it('refuses heads that cannot share keys', () => {

@@ -126,16 +126,16 @@ describe('description', () => {
     const folder = await mkdtemp(path.join(scratch, 'config-'));
     await copyFile(`${FIXTURES}heads/config.json`, path.join(folder, 'config.json'));
     const language = await readLanguageModel(folder);
-    expect(language).toMatchObject({ hiddenSize: 24, layerCount: 1, heads: 4, kvHeads: 2, headDim: 10, vocabSize: 24 });
+    expect(language).toMatchObject({ hiddenSize: 24, layerCount: 1, heads: 3, kvHeads: 1, headDim: 24, vocabSize: 24 });
     expect(language).toMatchObject({ maxPositions: 64, tiedNames: null });
-    expect(language.rotary.inverseFrequencies).toHaveLength(5);
-    expect(language.rotary.inverseFrequencies[1]).toBeCloseTo(500_000 ** (-2 / 10), 12);
+    expect(language.rotary.inverseFrequencies).toHaveLength(12);
+    expect(language.rotary.inverseFrequencies[1]).toBeCloseTo(500_000 ** (-2 / 24), 12);
     const shapes = language.modules.map(({ name, inFeatures, outFeatures }) => [name, inFeatures, outFeatures]);
     expect(shapes).toEqual([
-      ['model.layers.0.self_attn.q_proj', 24, 40],
-      ['model.layers.0.self_attn.k_proj', 24, 20],
-      ['model.layers.0.self_attn.v_proj', 24, 20],
-      ['model.layers.0.self_attn.o_proj', 40, 24],
+      ['model.layers.0.self_attn.q_proj', 24, 72],
+      ['model.layers.0.self_attn.k_proj', 24, 24],
+      ['model.layers.0.self_attn.v_proj', 24, 24],
+      ['model.layers.0.self_attn.o_proj', 72, 24],
       ['model.layers.0.mlp.gate_proj', 24, 20],
       ['model.layers.0.mlp.up_proj', 24, 20],
       ['model.layers.0.mlp.down_proj', 20, 24],
@@ -210,6 +210,10 @@ describe('refusals', () => {
     expect(fields.toSorted()).toEqual(
       ['hidden_act', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'rope_scaling', 'vocab_size'].toSorted(),
     );
+  });
+
+  it('attention heads that the runtime cannot do', async () => {
+    await expect(openDecoder(await altered(() => {}, { head_dim: 12 }))).rejects.toThrow(/heads of a multiple of 8 dimensions/);
   });
 
   async function altered(change: (tensors: Map<string, Tensor>) => void, config: object = {}): Promise<string> {

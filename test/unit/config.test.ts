@@ -1,0 +1,115 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { CONFIG_KEYS, type ConfigSources, flagInfos, loadConfig } from '../../src/config.js';
+
+let folder = '';
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'graft-config-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const load = (sources: Partial<ConfigSources> = {}) => loadConfig({ flags: { backbone: 'b' }, env: {}, folder, ...sources });
+const yaml = (text: string) => writeFile(path.join(folder, 'graft.yaml'), text);
+
+describe('loadConfig', () => {
+  test('has the documented defaults, frozen', async () => {
+    const config = await load();
+    expect(config).toMatchObject({ backbone: path.join(folder, 'b'), adapters: null, host: '127.0.0.1', port: 8080, maxBatch: 32, contextLength: null });
+    expect(config).toMatchObject({ adapterCacheBytes: 2 ** 30, visionCacheBytes: 256e6, queueLimit: 256, defaultAdapter: null, requestTimeoutMs: 60_000 });
+    expect(config).toMatchObject({ maxImageBytes: 20e6, maxImagePixels: 64e6, imageProcesses: 1, maxTokens: 256, drainMs: 20_000, prefillTokens: 512, logLevel: 'info' });
+    expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  test('a flag wins over the environment, that over the file, that over the default', async () => {
+    await yaml('port: 1\nmaxBatch: 2\nqueueLimit: 3\n');
+    const env = { GRAFT_PORT: '10', GRAFT_MAX_BATCH: '20', GRAFT_HOST: '' };
+    const config = await load({ flags: { backbone: 'b', port: '100' }, env });
+    expect(config).toMatchObject({ port: 100, maxBatch: 20, queueLimit: 3, host: '127.0.0.1', maxTokens: 256 });
+  });
+
+  test('paths are relative to where they were written', async () => {
+    const other = await mkdtemp(path.join(tmpdir(), 'graft-config-other-'));
+    await writeFile(path.join(other, 'my.yaml'), 'backbone: models\nadapters: ./adapters\n');
+    const config = await load({ flags: { adapters: 'here' }, file: path.join(other, 'my.yaml') });
+    expect(config).toMatchObject({ backbone: path.join(other, 'models'), adapters: path.join(folder, 'here') });
+    const fromEnvironment = await load({ flags: {}, env: { GRAFT_CONFIG: path.join(other, 'my.yaml') } });
+    expect(fromEnvironment.adapters).toBe(path.join(other, 'adapters'));
+    await rm(other, { recursive: true });
+  });
+
+  test.each([
+    ['64MB', 64e6],
+    ['1GiB', 2 ** 30],
+    ['1.5 KiB', 1536],
+    ['12345', 12345],
+    ['0', 0],
+    ['7b', 7],
+  ])('a size of %s is %d bytes', async (text, bytes) => {
+    expect((await load({ flags: { backbone: 'b', adapterCacheBytes: text } })).adapterCacheBytes).toBe(bytes);
+  });
+
+  test('names every wrong value: key, source, what was expected and what came', async () => {
+    await yaml('queueLimit: many\nmaxBath: 3\nlogLevel: loud\n');
+    const wrong = load({ flags: { port: '70000' }, env: { GRAFT_ADAPTER_CACHE_BYTES: '-1', GRAFT_PORT: 'tcp://10.0.0.1:80' } });
+    await expect(wrong).rejects.toMatchObject({
+      code: 'invalid_config',
+      faults: [
+        'graft.yaml: Expected a known setting but received maxBath; did you mean maxBatch?',
+        'backbone: Expected a path (--backbone, GRAFT_BACKBONE or backbone in graft.yaml) but received nothing',
+        'port (--port): Expected an integer from 0 to 65535 but received "70000"',
+        'adapterCacheBytes (GRAFT_ADAPTER_CACHE_BYTES): Expected a size such as 64MB or 1GiB but received "-1"',
+        'queueLimit (graft.yaml): Expected an integer from 1 to 1000000 but received "many"',
+        'logLevel (graft.yaml): Expected one of trace, debug, info, warn, error, silent but received "loud"',
+      ],
+    });
+  });
+
+  test('a file that was named must be there, and be YAML of settings', async () => {
+    await expect(load({ file: 'none.yaml' })).rejects.toThrow('Expected a readable file');
+    await yaml('- a\n- b\n');
+    await expect(load()).rejects.toThrow('Expected settings as "key: value" lines');
+    await yaml('port: [1\n');
+    await expect(load()).rejects.toThrow('graft.yaml: Expected YAML');
+    await yaml('');
+    expect((await load()).port).toBe(8080);
+  });
+
+  test('text that is no integer never becomes one', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.string(), async (text) => {
+        const wanted = /^\s*\d+(e\d+)?\s*$/i.test(text) ? Number(text) : Number.NaN;
+        const result = await load({ flags: { backbone: 'b', queueLimit: text } }).then(
+          ({ queueLimit }) => queueLimit,
+          () => Number.NaN,
+        );
+        expect(result).toBe(wanted >= 1 && wanted <= 1e6 ? wanted : Number.NaN);
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+test('the example file names every setting, and is itself right', async () => {
+  const example = await readFile(new URL('../../graft.example.yaml', import.meta.url), 'utf8');
+  for (const key of CONFIG_KEYS) expect(example).toMatch(new RegExp(`^(# )?${key}: `, 'm'));
+  const uncommented = example.replace(/^# (\w+: )/gm, '$1').replace(/^threads: .*$/m, '');
+  await yaml(uncommented);
+  const { backbone, adapters, ...config } = await load({ flags: {} });
+  const { backbone: _, adapters: none, ...defaults } = await load({ file: await emptyFile() });
+  expect(config).toEqual(defaults);
+  expect([backbone, adapters, none]).toEqual([path.join(folder, 'models'), path.join(folder, 'adapters'), null]);
+});
+
+async function emptyFile(): Promise<string> {
+  const file = path.join(folder, 'empty.yaml');
+  await writeFile(file, '');
+  return file;
+}
+
+test('every setting has a flag, a variable and a help text', () => {
+  expect(flagInfos().find(({ key }) => key === 'maxBatch')).toMatchObject({ flag: '--max-batch', environment: 'GRAFT_MAX_BATCH', help: expect.stringContaining('(default 32)') });
+  expect(flagInfos()).toHaveLength(CONFIG_KEYS.length);
+});

@@ -1,0 +1,121 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { AppError } from '../../../src/errors.js';
+import { imageBytes } from '../../../src/http/captions.js';
+import { parseCaption, parseCompletion } from '../../../src/http/schema.js';
+
+const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
+const caption = (body: object) => parseCaption({ image: 'aaaa', ...body }, LIMITS, false);
+const form = (body: object) => parseCaption({ image: new Uint8Array(3), ...body }, LIMITS, true);
+
+describe('parseCaption', () => {
+  test('fills in what is not said', () => {
+    expect(caption({})).toEqual({
+      image: 'aaaa',
+      adapters: [],
+      list: false,
+      prompt: null,
+      stop: [],
+      stream: false,
+      timeoutMs: 60_000,
+      sampling: { maxTokens: 40, temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: null, n: 1, numBeams: 1, lengthPenalty: 1, earlyStopping: false },
+    });
+    expect(parseCaption({ image: 'a', max_tokens: null }, { ...LIMITS, maxTokens: 10 }, false).sampling.maxTokens).toBe(10);
+  });
+
+  test('reads a form’s texts as JSON would have given them', () => {
+    const fields = { adapters: ['a,b', 'c'], max_tokens: '7', temperature: '.5', early_stopping: 'true', stream: 'false', stop: ['x', 'y'], seed: '-3', prompt: '12' };
+    expect(form(fields)).toEqual({
+      ...caption({ adapters: ['a', 'b', 'c'], max_tokens: 7, temperature: 0.5, early_stopping: true, stream: false, stop: ['x', 'y'], seed: -3, prompt: '12' }),
+      image: new Uint8Array(3),
+    });
+  });
+
+  test.each([
+    ['adapter and adapters', { adapter: 'a', adapters: ['b'] }, 'Expected one of adapter, adapters and model'],
+    ['a name twice', { adapters: ['a', 'a'] }, 'Expected each name once'],
+    ['no names', { adapters: [] }, 'a list of 1 to 64 adapter names'],
+    ['many equal answers', { n: 3 }, 'n: Expected 1 at temperature 0'],
+    ['sampled beams', { num_beams: 2, temperature: 1 }, 'beam search does not sample'],
+    ['more answers than beams', { num_beams: 2, n: 3 }, 'at most num_beams (2) but received 3'],
+    ['five stop strings', { stop: ['a', 'b', 'c', 'd', 'e'] }, 'or up to 4 of them'],
+    ['a long value, shortened', { prompt: 'x'.repeat(70_000) }, `but received "${'x'.repeat(76)}...`],
+    ['an infinite number', { temperature: Number.POSITIVE_INFINITY }, 'but received Infinity'],
+    ['not a number', { top_p: Number.NaN }, 'but received NaN'],
+  ])('refuses %s', (_, body, message) => {
+    expect(() => caption(body)).toThrow(message);
+  });
+
+  test('names every faulty field at once, the first as param', () => {
+    expect(() => caption({ max_tokens: 0, top_p: 2, stream: 1 })).toThrow(
+      expect.objectContaining({
+        code: 'invalid_request',
+        param: 'max_tokens',
+        faults: [
+          'max_tokens: Expected an integer from 1 to 256 but received 0',
+          'top_p: Expected a number above 0, at most 1 but received 2',
+          'stream: Expected true or false but received 1',
+        ],
+      }),
+    );
+  });
+
+  test('answers any body with a request or an AppError, and any number it lets through is finite', () => {
+    fc.assert(
+      fc.property(fc.anything(), fc.boolean(), (body, isForm) => {
+        const object = typeof body === 'object' && body !== null && !Array.isArray(body) ? { image: 'a', ...body } : body;
+        try {
+          const { sampling } = parseCaption(object, LIMITS, isForm);
+          for (const value of Object.values(sampling)) expect(typeof value !== 'number' || Number.isFinite(value)).toBe(true);
+        } catch (error) {
+          expect(error).toBeInstanceOf(AppError);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('lets through exactly the numbers in range, however they are written', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.double(), fc.integer({ min: -5, max: 300 })), (value) => {
+        const allowed = Number.isInteger(value) && value >= 1 && value <= 256;
+        const attempt = (run: () => unknown) => {
+          try {
+            return run();
+          } catch {
+            return 'refused';
+          }
+        };
+        expect(attempt(() => caption({ max_tokens: value }).sampling.maxTokens)).toBe(allowed ? value : 'refused');
+        expect(attempt(() => form({ max_tokens: String(value) }).sampling.maxTokens)).toBe(allowed ? value : 'refused');
+      }),
+    );
+  });
+});
+
+test('parseCompletion wants a model and a prompt, and knows no image', () => {
+  expect(parseCompletion({ model: 'm', prompt: '' }, LIMITS)).toMatchObject({ model: 'm', prompt: '', stream: false });
+  expect(() => parseCompletion({ prompt: 'x' }, LIMITS)).toThrow('model: Expected the name of the backbone or of an adapter but received nothing');
+  expect(() => parseCompletion({ model: 'm' }, LIMITS)).toThrow('prompt: Expected a text');
+  expect(() => parseCompletion({ model: 'm', prompt: 'x', image: 'a' }, LIMITS)).toThrow(expect.objectContaining({ code: 'unknown_field', param: 'image' }));
+});
+
+describe('imageBytes', () => {
+  test('decodes base64 with or without a data URI', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 1 }), (bytes) => {
+        const base64 = Buffer.from(bytes).toString('base64');
+        expect([...imageBytes(base64, 1e6)]).toEqual([...bytes]);
+        expect([...imageBytes(`data:image/webp;base64,${base64}`, 1e6)]).toEqual([...bytes]);
+      }),
+    );
+  });
+
+  test('refuses what is none, and what is too large', () => {
+    for (const text of ['', 'data:image/png;base64,', 'not base64!', 'data:image/png,abc', 'aa\n', '=aaa']) {
+      expect(() => imageBytes(text, 100), text).toThrow('image: Expected base64 or a data URI');
+    }
+    expect(() => imageBytes('https://example.org/a.png', 100)).toThrow('a URL, which this server does not fetch');
+    expect(() => imageBytes('a'.repeat(200), 100)).toThrow(expect.objectContaining({ code: 'payload_too_large' }));
+  });
+});

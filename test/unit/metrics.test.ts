@@ -1,0 +1,125 @@
+import { spawnSync } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+import { Metrics } from '../../src/metrics.js';
+import type { EngineCounts, EngineGauges } from '../../src/serving/protocol.js';
+
+const GAUGES: EngineGauges = {
+  runningRows: 3,
+  runningRequests: 2,
+  waitingRequests: 4,
+  adapterBytes: 500,
+  adapterCapacityBytes: 1000,
+  adapterResident: 5,
+  adapterLeases: 6,
+  visionBytes: 70,
+  visionEntries: 1,
+  kvUsage: 0.25,
+  resident: [],
+};
+
+const COUNTS: EngineCounts = {
+  adapterHits: 1,
+  adapterMisses: 2,
+  adapterLoads: 3,
+  adapterLoadFailures: 4,
+  adapterEvictions: 5,
+  visionHits: 6,
+  visionMisses: 7,
+  promptTokens: 80,
+  generatedTokens: 9,
+  steps: 2,
+  adapterLoadSeconds: [0.5],
+  batchSizes: [4, 6],
+  stepSeconds: [0.01, 0.02],
+};
+
+const render = (metrics: Metrics) => metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12 });
+
+function filled(): Metrics {
+  const metrics = new Metrics();
+  metrics.request({ route: '/v1/captions', outcome: 'ok', generating: true, seconds: 0.2 });
+  metrics.request({ route: '/v1/captions', outcome: 'queue_full', generating: true, seconds: 0.001 });
+  metrics.request({ route: '/health/live', outcome: 'ok', generating: false, seconds: 0.001 });
+  metrics.counts(COUNTS);
+  metrics.finished('stop');
+  metrics.firstToken(0.05);
+  metrics.nextToken(0.002);
+  metrics.engineRestarted();
+  metrics.imageProcessRestarted();
+  return metrics;
+}
+
+/** Types by metric name. */
+function typesOf(text: string): Map<string, string> {
+  return new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name ?? '', type ?? '']));
+}
+
+describe('Metrics', () => {
+  test('adds up what the engine counts, over its restarts', async () => {
+    const metrics = filled();
+    metrics.counts(COUNTS);
+    const lines = (await render(metrics)).split('\n');
+    const expected = [
+      'graft_adapter_cache_hits_total 2',
+      'graft_adapter_cache_misses_total 4',
+      'graft_adapter_loads_total 6',
+      'graft_adapter_load_failures_total 8',
+      'graft_adapter_evictions_total 10',
+      'graft_vision_cache_hits_total 12',
+      'graft_vision_cache_misses_total 14',
+      'graft_prompt_tokens_total 160',
+      'graft_generation_tokens_total 18',
+      'graft_batch_size_sum 20',
+      'graft_batch_size_count 4',
+      'graft_iteration_tokens_sum 180',
+      'graft_adapter_load_seconds_sum 1',
+      'graft_engine_restarts_total 1',
+      'graft_image_process_restarts_total 1',
+    ];
+    expect(lines).toEqual(expect.arrayContaining(expected));
+  });
+
+  test('shows the newest gauges, and times of successful generation only', async () => {
+    const lines = (await render(filled())).split('\n');
+    const expected = [
+      'graft_num_requests_running 2',
+      'graft_num_requests_waiting 4',
+      'graft_queue_length 11',
+      'graft_kv_usage_ratio 0.25',
+      'graft_adapter_cache_bytes{tier="ram"} 500',
+      'graft_adapter_cache_capacity_bytes{tier="ram"} 1000',
+      'graft_adapters_resident 5',
+      'graft_adapters_registered 12',
+      'graft_adapter_leases 6',
+      'graft_requests_total{route="/v1/captions",outcome="queue_full"} 1',
+      'graft_e2e_request_latency_seconds_count 1',
+      'graft_time_to_first_token_seconds_count 1',
+      'graft_inter_token_latency_seconds_count 1',
+      'graft_request_success_total{finished_reason="stop"} 1',
+    ];
+    expect(lines).toEqual(expect.arrayContaining(expected));
+  });
+
+  test('follows Prometheus’ naming: a prefix, base units, _total on counters and on nothing else', async () => {
+    const text = await render(filled());
+    const types = typesOf(text);
+    expect([...types.keys()].filter((name) => name.startsWith('graft_')).length).toBeGreaterThan(35);
+    for (const [name, type] of types) {
+      expect(name).toMatch(/^(graft|process|nodejs)_[a-z0-9_]+$/);
+      expect(name.endsWith('_total'), name).toBe(type === 'counter');
+      expect(name).not.toMatch(/(_ms|milliseconds|_mb|percent)/);
+      expect(text).toMatch(new RegExp(`^# HELP ${name} \\S`, 'm'));
+    }
+  });
+
+  test('two servers in one process do not share numbers', async () => {
+    filled();
+    expect(await render(new Metrics())).toContain('graft_engine_restarts_total 0');
+  });
+
+  const promtool = spawnSync('promtool', ['--version']).status === 0;
+  test.runIf(promtool)('passes promtool’s own check (skipped where promtool is not installed)', async () => {
+    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: await render(filled()), encoding: 'utf8' });
+    expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '', stderr: '' });
+  });
+});
