@@ -29,7 +29,10 @@ const SETTINGS = {
   host: { ...text('Address to listen on'), default: '127.0.0.1' },
   port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
   maxBatch: { ...integer(1, 1024, 'Sequences that run at once; every one reserves its key-value cache'), default: 32 },
-  contextLength: { ...optional(integer(8, 1_048_576, 'Tokens a sequence can hold; default: what the checkpoint was made for, at most 2048')), default: null },
+  contextLength: {
+    ...optional(integer(8, 1_048_576, 'Tokens a sequence can hold; default: what the checkpoint was made for, at most 2048')),
+    default: null,
+  },
   threads: { ...integer(1, 1024, 'Threads that compute'), default: availableParallelism() },
   adapterCacheBytes: { ...bytes('Memory for adapters'), default: 1024 ** 3 },
   visionCacheBytes: { ...bytes('Memory for encoded images'), default: 256 * 10 ** 6 },
@@ -41,7 +44,10 @@ const SETTINGS = {
   maxImagePixels: { ...integer(1, 1e9, 'Most pixels of an image, all its frames together'), default: 64e6 },
   imageProcesses: { ...count(1, 2, 'Processes that decode images'), default: 1 as const },
   maxTokens: { ...integer(1, 1_048_576, 'Upper bound of max_tokens'), default: 256 },
-  drainMs: { ...integer(0, 3_600_000, 'Time for outstanding requests when the server is told to stop, in milliseconds'), default: 20_000 },
+  drainMs: {
+    ...integer(0, 3_600_000, 'Time for outstanding requests when the server is told to stop, in milliseconds'),
+    default: 20_000,
+  },
   logLevel: { ...choice(LOG_LEVELS, 'Least severe log lines to print'), default: 'info' as const },
 } satisfies Record<string, Setting<unknown>>;
 
@@ -70,14 +76,14 @@ export interface FlagInfo {
 
 export function flagInfos(): FlagInfo[] {
   return CONFIG_KEYS.map((key) => {
-    const setting: Setting<unknown> = SETTINGS[key];
-    const shown = setting.default === undefined || setting.default === null ? '' : ` (default ${String(setting.default)})`;
-    return { key, flag: `--${kebab(key)}`, environment: environmentName(key), help: `${setting.help}${shown}` };
+    const { help, default: value }: Setting<string | number | null> = SETTINGS[key];
+    const shown = value === undefined || value === null ? '' : ` (default ${value})`;
+    return { key, flag: `--${kebab(key)}`, environment: environmentName(key), help: `${help}${shown}` };
   });
 }
 
 /** Reads all sources into one frozen configuration. Throws `invalid_config` naming every wrong value: its key, source, what was expected, what came. */
-export async function loadConfig(sources: ConfigSources): Promise<Config> {
+export async function readConfig(sources: ConfigSources): Promise<Config> {
   const faults: string[] = [];
   const file = await readFileValues(sources, faults);
   const values = Object.fromEntries(CONFIG_KEYS.map((key) => [key, resolve(key, sources, file, faults)]));
@@ -102,12 +108,15 @@ function resolve(key: ConfigKey, { flags, env, folder }: ConfigSources, file: Fi
 
   if (!found) {
     if (setting.default === undefined) {
-      faults.push(`${key}: Expected ${setting.expected} (--${kebab(key)}, ${variable} or ${key} in graft.yaml) but received nothing`);
+      faults.push(
+        `${key}: Expected ${setting.expected} (--${kebab(key)}, ${variable} or ${key} in graft.yaml) but received nothing`,
+      );
     }
     return setting.default;
   }
   const parsed = setting.schema.safeParse(found.value);
-  if (!parsed.success) faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);
+  if (!parsed.success)
+    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);
   return setting.isPath && typeof parsed.data === 'string' ? path.resolve(found.folder, parsed.data) : parsed.data;
 }
 
@@ -115,8 +124,10 @@ async function readFileValues(sources: ConfigSources, faults: string[]): Promise
   const { env, folder } = sources;
   const asked = sources.file ?? (env['GRAFT_CONFIG'] || undefined);
   const file = path.resolve(folder, asked ?? 'graft.yaml');
-  const content = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (asked !== undefined || error.code !== 'ENOENT') faults.push(`config: Expected a readable file at ${file} but received ${error.code ?? error.message}`);
+  const content = await readFile(file, 'utf8').catch((thrown: unknown) => {
+    const error = thrown as NodeJS.ErrnoException;
+    if (asked !== undefined || error.code !== 'ENOENT')
+      faults.push(`config: Expected a readable file at ${file} but received ${error.code ?? error.message}`);
     return null;
   });
   if (content === null) return null;
@@ -131,7 +142,8 @@ async function readFileValues(sources: ConfigSources, faults: string[]): Promise
   }
   const values = new Map(Object.entries(value as Record<string, unknown>));
   for (const key of values.keys()) {
-    if (!Object.hasOwn(SETTINGS, key)) faults.push(`${name}: Expected a known setting but received ${key}; did you mean ${nearest(key)}?`);
+    if (!Object.hasOwn(SETTINGS, key))
+      faults.push(`${name}: Expected a known setting but received ${key}; did you mean ${nearest(key)}?`);
   }
   return { name, folder: path.dirname(file), values };
 }
@@ -185,7 +197,18 @@ function choice<const Choice extends string>(choices: readonly Choice[], help: s
   return { schema: z.enum(choices), expected: `one of ${choices.join(', ')}`, help };
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KIB: 1024, MIB: 1024 ** 2, GIB: 1024 ** 3, TIB: 1024 ** 4 };
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 1024,
+  MIB: 1024 ** 2,
+  GIB: 1024 ** 3,
+  TIB: 1024 ** 4,
+};
 
 function bytes(help: string) {
   const parse = (value: unknown): unknown => {
@@ -196,9 +219,9 @@ function bytes(help: string) {
 }
 
 /** The same setting, which may also be left open: `null`, or "none" on a command line. */
-function optional<T extends z.ZodType, Rest extends { readonly schema: T; readonly expected: string }>(setting: Rest) {
-  const schema = z.preprocess((value) => (value === 'none' ? null : value), setting.schema.nullable());
-  return { ...setting, schema: schema as unknown as z.ZodType<z.output<Rest['schema']> | null>, expected: `${setting.expected}, or none` };
+function optional<T, Rest extends Setting<T>>(setting: Rest & Setting<T>) {
+  const schema: z.ZodType<T | null> = z.preprocess((value) => (value === 'none' ? null : value), setting.schema.nullable());
+  return { ...setting, schema, expected: `${setting.expected}, or none` };
 }
 
 function numeric(value: unknown): unknown {

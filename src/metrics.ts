@@ -35,17 +35,28 @@ export interface FrontGauges {
 
 export class Metrics {
   readonly #registry = new Registry();
-  readonly #requests = this.#counter('requests_total', 'Requests by route and outcome (ok or an error code)', ['route', 'outcome']);
+  readonly #requests = this.#counter('requests_total', 'Requests by route and outcome (ok or an error code)', [
+    'route',
+    'outcome',
+  ]);
   readonly #e2e = this.#histogram('e2e_request_latency_seconds', 'From a request to the end of its answer', REQUEST_SECONDS);
   readonly #finished = this.#counter('request_success_total', 'Finished sequences by reason', ['finished_reason']);
 
   readonly #ttft = this.#histogram('time_to_first_token_seconds', 'From a request to its first token', REQUEST_SECONDS);
   readonly #interToken = this.#histogram('inter_token_latency_seconds', 'Between two tokens of a sequence', PART_SECONDS);
-  readonly #queue = this.#histogram('request_queue_time_seconds', 'Waiting for a row, once adapter and image were there', PART_SECONDS);
+  readonly #queue = this.#histogram(
+    'request_queue_time_seconds',
+    'Waiting for a row, once adapter and image were there',
+    PART_SECONDS,
+  );
   readonly #prefill = this.#histogram('request_prefill_time_seconds', 'From a row to the first token', PART_SECONDS);
   readonly #decode = this.#histogram('request_decode_time_seconds', 'From the first token to the last', REQUEST_SECONDS);
   readonly #vision = this.#histogram('vision_encode_seconds', 'Vision encoder, for images that were not cached', PART_SECONDS);
-  readonly #adapterWait = this.#histogram('request_adapter_wait_seconds', 'Waiting for adapter bytes, on a cache miss', PART_SECONDS);
+  readonly #adapterWait = this.#histogram(
+    'request_adapter_wait_seconds',
+    'Waiting for adapter bytes, on a cache miss',
+    PART_SECONDS,
+  );
   readonly #requestPrompt = this.#histogram('request_prompt_tokens', 'Prompt and image tokens of a request', TOKENS);
   readonly #requestGeneration = this.#histogram('request_generation_tokens', 'Generated tokens of a request', TOKENS);
 

@@ -12,6 +12,16 @@ import { parseWith, readJson, requireJson } from './config.js';
 /** The largest in use (256,000 tokens, with merges) are about 35 MB. */
 const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
 
+/** What we use of the package, whose own declarations do not resolve under Node's module rules. */
+interface RawTokenizer {
+  encode(text: string): { readonly ids: number[] };
+  decode(ids: readonly number[], options: { readonly clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  get_vocab(): ReadonlyMap<string, number>;
+  get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>;
+}
+const Raw = TokenizersJs as unknown as new (tokenizer: object, config: object) => RawTokenizer;
+
 const tokenId = z.int().nonnegative();
 const ids = z.union([tokenId, z.array(tokenId)]).nullish();
 const ModelConfig = z.looseObject({ bos_token_id: tokenId.nullish(), eos_token_id: ids });
@@ -19,7 +29,7 @@ const AddedToken = z.looseObject({ content: z.string() });
 const TokenizerConfig = z.looseObject({ bos_token: z.union([z.string(), AddedToken]).nullish() });
 
 export class Tokenizer {
-  readonly #raw: TokenizersJs;
+  readonly #raw: RawTokenizer;
   readonly #special: ReadonlySet<number>;
   readonly bosId: number;
   /** Every id that ends a sequence: those of config.json and of generation_config.json. */
@@ -28,7 +38,7 @@ export class Tokenizer {
   /** UTF-16 units of the longest token: no text of n of them is fewer than n / longestToken tokens. */
   readonly longestToken: number;
 
-  private constructor(raw: TokenizersJs, bosId: number, eosIds: readonly number[]) {
+  private constructor(raw: RawTokenizer, bosId: number, eosIds: readonly number[]) {
     this.#raw = raw;
     this.bosId = bosId;
     this.eosIds = eosIds;
@@ -105,9 +115,9 @@ async function parseFile(file: string): Promise<unknown> {
   }
 }
 
-function build(folder: string, tokenizer: object, config: object): TokenizersJs {
+function build(folder: string, tokenizer: object, config: object): RawTokenizer {
   try {
-    return new TokenizersJs(tokenizer, config);
+    return new Raw(tokenizer, config);
   } catch (error) {
     const file = path.join(folder, 'tokenizer.json');
     throw new AppError(

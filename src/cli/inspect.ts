@@ -17,11 +17,13 @@ export interface InspectReport {
 
 /** Describes the backbone or adapter at `folder`, an adapter against the backbone at `backbone` if given. Throws AppError where it is neither. */
 export async function inspect(folder: string, backbone?: string): Promise<InspectReport> {
-  if (!(await isAdapter(folder))) return { text: backboneTable(await describeBackbone(await readBackbone(folder))), faulty: false };
+  if (!(await isAdapter(folder)))
+    return { text: backboneTable(await describeBackbone(await readBackbone(folder))), faulty: false };
   const { summary, fault } = await inspectFolder(path.resolve(folder));
   const lines = [`adapter ${path.basename(path.resolve(folder))}`, ...(await summaryRows(folder, summary))];
   if (fault !== undefined) return { text: [...lines, ...faultLines([fault])].join('\n'), faulty: true };
-  if (backbone === undefined) return { text: [...lines, '', 'Its files are in order; --backbone says whether it fits one.'].join('\n'), faulty: false };
+  if (backbone === undefined)
+    return { text: [...lines, '', 'Its files are in order; --backbone says whether it fits one.'].join('\n'), faulty: false };
 
   const description = await describeBackbone(await readBackbone(backbone));
   try {
@@ -29,7 +31,12 @@ export async function inspect(folder: string, backbone?: string): Promise<Inspec
     return { text: [...lines, ...adapterRows(adapter, description)].join('\n'), faulty: false };
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
-    return { text: [...lines, row('backbone', `${description.name}: does not fit`), ...faultLines(error.faults ?? [error.message])].join('\n'), faulty: true };
+    return {
+      text: [...lines, row('backbone', `${description.name}: does not fit`), ...faultLines(error.faults ?? [error.message])].join(
+        '\n',
+      ),
+      faulty: true,
+    };
   }
 }
 
@@ -52,8 +59,13 @@ async function summaryRows(folder: string, { method, contexts, task, prompt, ran
   ];
 }
 
-function adapterRows({ groups, projector, matched, targeted, bytes }: LoadedAdapter, { name, target }: BackboneDescription): string[] {
-  const modules = target.modules.map((module) => module.name).filter((module) => groups.some(({ columns, scales }) => columns.has(module) || scales.has(module)));
+function adapterRows(
+  { groups, projector, matched, targeted, bytes }: LoadedAdapter,
+  { name, target }: BackboneDescription,
+): string[] {
+  const modules = target.modules
+    .map((module) => module.name)
+    .filter((module) => groups.some(({ columns, scales }) => columns.has(module) || scales.has(module)));
   const table = modules.map((module) => [module, ...groups.map((group) => moduleCell(group, module))]);
   return [
     row('backbone', name),
@@ -94,13 +106,26 @@ function backboneTable({ name, language, languageFolder, vision, target }: Backb
   return [
     `backbone ${name}`,
     row('language', `${language.family} at ${languageFolder}`),
-    row('embedding', `${language.hiddenSize}, vocabulary ${count(language.vocabSize)}, up to ${count(language.maxPositions)} positions`),
+    row(
+      'embedding',
+      `${language.hiddenSize}, vocabulary ${count(language.vocabSize)}, up to ${count(language.maxPositions)} positions`,
+    ),
     row('vision', vision ? `${vision.model.family} at ${vision.folder}` : 'none: it takes text only'),
-    ...(vision ? [row('image', `${vision.recipe.height} × ${vision.recipe.width} pixels become ${vision.imageTokens} tokens of ${vision.model.imageDim} features`)] : []),
+    ...(vision
+      ? [
+          row(
+            'image',
+            `${vision.recipe.height} × ${vision.recipe.width} pixels become ${vision.imageTokens} tokens of ${vision.model.imageDim} features`,
+          ),
+        ]
+      : []),
     row('contexts', target.contexts.join(', ')),
     '',
     'Modules that adapters can change:',
-    ...align([['module', 'site', 'out × in', 'bias', 'IA3 scales', 'count'], ...[...kinds.values()].map(({ cells, count: times }) => [...cells, String(times)])]),
+    ...align([
+      ['module', 'site', 'out × in', 'bias', 'IA3 scales', 'count'],
+      ...[...kinds.values()].map(({ cells, count: times }) => [...cells, String(times)]),
+    ]),
   ].join('\n');
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The `graft` command: one file a sub-command, loaded when it is asked for, so that serving never loads what only others need. */
 import { Command } from 'commander';
-import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
+import { type ConfigKey, flagInfos, readConfig } from '../config.js';
 import { AppError } from '../errors.js';
 
 const SERVE_HELP = `
@@ -25,7 +25,9 @@ Examples:
 `;
 
 function program(): Command {
-  const graft = new Command('graft').description('Serve image captions from one frozen backbone and many hot-swappable adapters.');
+  const graft = new Command('graft').description(
+    'Serve image captions from one frozen backbone and many hot-swappable adapters.',
+  );
   const serve = graft
     .command('serve')
     .description('Start the server. It prints its URL once it is ready.')
@@ -33,7 +35,7 @@ function program(): Command {
     .addHelpText('after', SERVE_HELP);
   for (const { flag, help } of flagInfos()) serve.option(`${flag} <value>`, help);
   serve.action(async ({ config: file, ...flags }: Partial<Record<ConfigKey | 'config', string>>) => {
-    const config = await loadConfig({ flags, env: process.env, file, folder: process.cwd() });
+    const config = await readConfig({ flags, env: process.env, file, folder: process.cwd() });
     const { serve } = await import('./serve.js');
     await serve(config);
   });
@@ -57,7 +59,9 @@ try {
 } catch (error) {
   // One line for people; the stack for who asks.
   const known = error instanceof AppError && error.faults && error.faults.length > 1;
-  const lines = known ? [error.message.slice(0, error.message.indexOf(': ')), ...error.faults.map((fault) => `  ${fault}`)] : [(error as Error).message];
+  const lines = known
+    ? [error.message.slice(0, error.message.indexOf(': ')), ...error.faults.map((fault) => `  ${fault}`)]
+    : [(error as Error).message];
   console.error(`graft: ${lines.join('\n')}`);
   if (process.env['GRAFT_DEBUG'] === '1') console.error(error);
   process.exit(1);

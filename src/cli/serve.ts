@@ -41,7 +41,15 @@ export async function startServer(config: Config): Promise<RunningServer> {
   const metrics = new Metrics();
 
   const { maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
-  const engine = startEngine({ backbone: config.backbone, maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens });
+  const engine = startEngine({
+    backbone: config.backbone,
+    maxBatch,
+    contextLength,
+    threads,
+    adapterCacheBytes,
+    visionCacheBytes,
+    prefillTokens,
+  });
   engine.whenReady.catch(() => undefined); // Awaited below; it may fail before that.
   engine.onCounts((counts) => metrics.counts(counts));
   engine.onRestart((reason) => {
@@ -49,12 +57,14 @@ export async function startServer(config: Config): Promise<RunningServer> {
     log.error({ reason }, 'the engine process ended and is started again');
   });
 
-  const images = processor && new ImageClient({
-    processes: config.imageProcesses,
-    recipe: processor.recipe,
-    limits: { maxPixels: config.maxImagePixels, timeoutMs: IMAGE_TIMEOUT_MS },
-    maxWaiting: config.queueLimit,
-  });
+  const images =
+    processor &&
+    new ImageClient({
+      processes: config.imageProcesses,
+      recipe: processor.recipe,
+      limits: { maxPixels: config.maxImagePixels, timeoutMs: IMAGE_TIMEOUT_MS },
+      maxWaiting: config.queueLimit,
+    });
   let imagesStarted = images === null;
   images?.onRestart((reason) => {
     metrics.imageProcessRestarted();
@@ -63,7 +73,18 @@ export async function startServer(config: Config): Promise<RunningServer> {
 
   const admission = new Admission(engine, config.queueLimit);
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
-  const app = createApp({ config, backbone: backbone.name, engine, images, imagesReady, adapters, tokenizer, metrics, admission, log });
+  const app = createApp({
+    config,
+    backbone: backbone.name,
+    engine,
+    images,
+    imagesReady,
+    adapters,
+    tokenizer,
+    metrics,
+    admission,
+    log,
+  });
 
   let server: HttpServer | undefined;
   let closing: Promise<void> | undefined;

@@ -35,10 +35,15 @@ export class Admission {
 
   /** Express middleware before the body parser; whoever hands the request to the engine calls the exchange's `arrived()`. */
   readonly middleware = (_req: Request, res: Response, next: NextFunction): void => {
-    if (this.#draining) throw new AppError('shutting_down', 'The server is shutting down: please send this request elsewhere, or again');
-    if (this.#engine.info === null) throw new AppError('engine_unavailable', 'The engine is still loading its backbone: please retry');
+    if (this.#draining)
+      throw new AppError('shutting_down', 'The server is shutting down: please send this request elsewhere, or again');
+    if (this.#engine.info === null)
+      throw new AppError('engine_unavailable', 'The engine is still loading its backbone: please retry');
     if (this.queueLength >= this.#queueLimit) {
-      throw new AppError('queue_full', `Expected fewer than ${this.#queueLimit} waiting requests but there are ${this.queueLength}: please retry later`);
+      throw new AppError(
+        'queue_full',
+        `Expected fewer than ${this.#queueLimit} waiting requests but there are ${this.queueLength}: please retry later`,
+      );
     }
     this.#arriving++;
     let counted = true;

@@ -9,10 +9,16 @@ import { exchangeOf, openExchange } from './exchange.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
 import { imageBody, jsonBody } from './multipart.js';
+import { RequestParser } from './schema.js';
 import type { Services } from './services.js';
 
 export function createApp(services: Services): Express {
   const { config, admission } = services;
+  const parser = new RequestParser({
+    maxTokens: config.maxTokens,
+    timeoutMs: config.requestTimeoutMs,
+    maxBatch: config.maxBatch,
+  });
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -30,8 +36,8 @@ export function createApp(services: Services): Express {
     app[method](path, ...handlers);
   };
 
-  route('post', '/v1/captions', admission.middleware, imageBody(config.maxImageBytes), captionRoute(services));
-  route('post', '/v1/completions', admission.middleware, ...jsonBody(), completionRoute(services));
+  route('post', '/v1/captions', admission.middleware, imageBody(config.maxImageBytes), captionRoute(services, parser));
+  route('post', '/v1/completions', admission.middleware, ...jsonBody(), completionRoute(services, parser));
   route('get', '/v1/models', modelsRoute(services));
   route('get', '/v1/models/*name', modelRoute(services));
   route('get', '/v1/adapters', adaptersRoute(services));
@@ -56,7 +62,15 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
-      const line = { id, method: req.method, route, status: cancelled ? 499 : (error?.status ?? res.statusCode), ms: Math.round(elapsedMs * 10) / 10, adapters, outcome };
+      const line = {
+        id,
+        method: req.method,
+        route,
+        status: cancelled ? 499 : (error?.status ?? res.statusCode),
+        ms: Math.round(elapsedMs * 10) / 10,
+        adapters,
+        outcome,
+      };
       if (error?.status === 500) log.error({ ...line, err: error.cause ?? error }, error.message);
       else if (route.startsWith('/v1/')) log.info(line, 'request');
       else log.debug(line, 'request');

@@ -8,7 +8,7 @@ import { type ErrorBody, errorBody } from './errors.js';
 import { type Exchange, exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
-import { type CaptionAsk, parseCaption } from './schema.js';
+import type { CaptionAsk, RequestParser } from './schema.js';
 import { type Services, selectAdapter } from './services.js';
 import { EventWriter } from './sse.js';
 
@@ -24,11 +24,11 @@ interface Caption {
   readonly [key: string]: unknown;
 }
 
-export function captionRoute(services: Services) {
+export function captionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const { value, form } = bodyOf(req);
     const info = readyInfo(services);
-    const ask = parseCaption(value, { maxTokens: services.config.maxTokens, timeoutMs: services.config.requestTimeoutMs, maxBatch: info.maxBatch }, form);
+    const ask = parser.caption(value, form);
     const exchange = exchangeOf(res);
     const scope = new Scope(exchange, ask.timeoutMs);
     try {
@@ -97,8 +97,15 @@ class Captioning {
     if (adapters.length > 0) return adapters;
     const { defaultAdapter } = this.#services.config;
     if (defaultAdapter !== null) return [defaultAdapter];
-    const known = this.#services.adapters.list().slice(0, 10).map(({ name }) => name);
-    throw new AppError('adapter_required', `adapter: Expected the name of an adapter (such as ${known.join(', ') || 'one in the adapters folder'}) but received none: a bare backbone cannot see`, { param: 'adapter' });
+    const known = this.#services.adapters
+      .list()
+      .slice(0, 10)
+      .map(({ name }) => name);
+    throw new AppError(
+      'adapter_required',
+      `adapter: Expected the name of an adapter (such as ${known.join(', ') || 'one in the adapters folder'}) but received none: a bare backbone cannot see`,
+      { param: 'adapter' },
+    );
   }
 
   #target(name: string, info: EngineInfo): Target | AppError {
@@ -115,7 +122,10 @@ class Captioning {
 
   async #submit(): Promise<Generation> {
     const { images, engine, backbone } = this.#services;
-    if (!images) throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, { param: 'image' });
+    if (!images)
+      throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, {
+        param: 'image',
+      });
     const targets = this.#parts.flatMap(({ target }) => (target instanceof AppError ? [] : [target]));
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
@@ -174,7 +184,13 @@ class Captioning {
 /** Milliseconds, to the hundredth. */
 export function timingsBody({ queueMs, adapterMs, visionMs, prefillMs, decodeMs }: Generated['timings']): object {
   const round = (ms: number | null): number | null => (ms === null ? null : Math.round(ms * 100) / 100);
-  return { queue_ms: round(queueMs), adapter_ms: round(adapterMs), vision_ms: round(visionMs), prefill_ms: round(prefillMs), decode_ms: round(decodeMs) };
+  return {
+    queue_ms: round(queueMs),
+    adapter_ms: round(adapterMs),
+    vision_ms: round(visionMs),
+    prefill_ms: round(prefillMs),
+    decode_ms: round(decodeMs),
+  };
 }
 
 /** The file's bytes. Throws `invalid_request` or `payload_too_large`. */
@@ -183,11 +199,15 @@ export function imageBytes(image: string | Uint8Array, maxBytes: number): Uint8A
   const base64 = image.slice(/^data:[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,64};base64,/i.exec(image)?.[0].length ?? 0);
   if (base64 === '' || !/^[A-Za-z0-9+/_-]*={0,2}$/.test(base64)) {
     const hint = /^https?:/i.test(image) ? 'a URL, which this server does not fetch' : 'text that is neither';
-    throw new AppError('invalid_request', `image: Expected base64 or a data URI of an image but received ${hint}`, { param: 'image' });
+    throw new AppError('invalid_request', `image: Expected base64 or a data URI of an image but received ${hint}`, {
+      param: 'image',
+    });
   }
   const bytes = Buffer.from(base64, 'base64');
   if (bytes.length > maxBytes) {
-    throw new AppError('payload_too_large', `image: Expected at most ${maxBytes} bytes but received ${bytes.length}`, { param: 'image' });
+    throw new AppError('payload_too_large', `image: Expected at most ${maxBytes} bytes but received ${bytes.length}`, {
+      param: 'image',
+    });
   }
   return bytes;
 }

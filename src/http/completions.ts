@@ -7,17 +7,16 @@ import { errorBody } from './errors.js';
 import { exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
-import { type CompletionAsk, parseCompletion } from './schema.js';
+import type { CompletionAsk, RequestParser } from './schema.js';
 import { type Services, selectAdapter } from './services.js';
 import { EventWriter } from './sse.js';
 
-export function completionRoute(services: Services) {
+export function completionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
-    const { config, backbone } = services;
     const info = readyInfo(services);
-    const ask = parseCompletion(bodyOf(req).value, { maxTokens: config.maxTokens, timeoutMs: config.requestTimeoutMs, maxBatch: info.maxBatch });
+    const ask = parser.completion(bodyOf(req).value);
     checkPrompt(services, info, ask.prompt, false);
-    const adapter = ask.model === backbone ? null : selectAdapter(services, ask.model);
+    const adapter = ask.model === services.backbone ? null : selectAdapter(services, ask.model);
     const target: Target = { adapter, promptOf: () => ask.prompt, continues: true };
     const exchange = exchangeOf(res);
     if (adapter) exchange.adapters.push(adapter.ref.digest);
@@ -27,7 +26,8 @@ export function completionRoute(services: Services) {
       const generation = Generation.submit(services, ask, scope, null, [target]);
       exchange.arrived();
       const reply = new Reply(ask, target);
-      if (ask.stream) await stream(generation, target, reply, new EventWriter(res, scope.signal), (error) => (exchange.error = error));
+      if (ask.stream)
+        await stream(generation, target, reply, new EventWriter(res, scope.signal), (error) => (exchange.error = error));
       else res.json(reply.whole(await generation.follow(target, () => {})));
     } finally {
       scope.end();
@@ -35,7 +35,13 @@ export function completionRoute(services: Services) {
   };
 }
 
-async function stream(generation: Generation, target: Target, reply: Reply, writer: EventWriter, onError: (error: AppError) => void): Promise<void> {
+async function stream(
+  generation: Generation,
+  target: Target,
+  reply: Reply,
+  writer: EventWriter,
+  onError: (error: AppError) => void,
+): Promise<void> {
   try {
     const generated = await generation.follow(target, (piece) => writer.send(reply.chunk(piece.index, piece.text)));
     for (const { index, finishReason } of generated.texts) await writer.send(reply.chunk(index, '', finishReason));

@@ -19,7 +19,8 @@ const DEFAULT_RETRY_S = 1;
 
 /** What failed on our side is told in the log, not to the client: its message may name files or code. */
 export function errorBody(error: AppError): ErrorBody {
-  const message = error.status === 500 ? 'The server failed to answer; its log has the reason, under this x-request-id' : error.message;
+  const message =
+    error.status === 500 ? 'The server failed to answer; its log has the reason, under this x-request-id' : error.message;
   const faults = error.faults && error.faults.length > 1 && error.status !== 500 ? { faults: error.faults } : {};
   return { error: { message, type: error.type, code: error.code, param: error.param ?? null, ...faults } };
 }
@@ -44,46 +45,68 @@ export function errorHandler(thrown: unknown, _req: Request, res: Response, _nex
 function fromParser(thrown: unknown): AppError | undefined {
   if (thrown instanceof AppError || !(thrown instanceof Error)) return undefined;
   if (thrown instanceof MulterError) return fromMulter(thrown);
-  const { type, limit, length } = thrown as { type?: unknown; limit?: unknown; length?: unknown };
+  const { type, limit, length } = thrown as { type?: string; limit?: number; length?: number };
   switch (type) {
     case 'entity.too.large':
-      return new AppError('payload_too_large', `Expected a body of at most ${String(limit)} bytes but received ${length === undefined ? 'more' : String(length)}`);
+      return new AppError('payload_too_large', `Expected a body of at most ${limit} bytes but received ${length ?? 'more'}`);
     case 'entity.parse.failed':
       return new AppError('invalid_request', `Expected a JSON object but received a body that does not parse: ${thrown.message}`);
     case 'encoding.unsupported':
     case 'charset.unsupported':
-      return new AppError('unsupported_media_type', `Expected a body in UTF-8, plain or compressed with gzip, deflate or br, but received: ${thrown.message}`);
+      return new AppError(
+        'unsupported_media_type',
+        `Expected a body in UTF-8, plain or compressed with gzip, deflate or br, but received: ${thrown.message}`,
+      );
     case 'request.aborted':
       return new AppError('cancelled', 'The client went away before its request was complete');
     case 'request.size.invalid':
       return new AppError('invalid_request', 'Expected as many bytes as content-length says but received a different number');
     default:
       // Malformed paths, percent signs, multipart boundaries: express marks the client's faults with a status.
-      return isClientFault(thrown) ? new AppError('invalid_request', `Expected a well-formed request but received one that is not: ${thrown.message}`) : undefined;
+      return isClientFault(thrown)
+        ? new AppError('invalid_request', `Expected a well-formed request but received one that is not: ${thrown.message}`)
+        : undefined;
   }
 }
 
 function isClientFault(error: Error): boolean {
   const { status } = error as { status?: unknown };
   // Busboy's errors about a malformed multipart body carry no status at all.
-  return (typeof status === 'number' && status >= 400 && status < 500) || /multipart|Malformed|Unexpected end of form|Boundary/i.test(error.message);
+  return (
+    (typeof status === 'number' && status >= 400 && status < 500) ||
+    /multipart|Malformed|Unexpected end of form|Boundary/i.test(error.message)
+  );
 }
 
 function fromMulter(error: MulterError): AppError {
   const param = error.field;
   switch (error.code) {
     case 'LIMIT_FILE_SIZE':
-      return new AppError('payload_too_large', `Expected a smaller file in ${param ?? 'the form'}: it is larger than this server takes`, { param });
+      return new AppError(
+        'payload_too_large',
+        `Expected a smaller file in ${param ?? 'the form'}: it is larger than this server takes`,
+        { param },
+      );
     case 'LIMIT_UNEXPECTED_FILE':
-      return new AppError('unknown_field', `Expected one file, in the field image, but received a file in ${param ?? 'another field'} as well or instead`, { param });
+      return new AppError(
+        'unknown_field',
+        `Expected one file, in the field image, but received a file in ${param ?? 'another field'} as well or instead`,
+        { param },
+      );
     case 'LIMIT_FILE_COUNT':
       return new AppError('invalid_request', 'image: Expected one file but received several', { param: 'image' });
     case 'LIMIT_FIELD_VALUE':
     case 'LIMIT_FIELD_KEY':
     case 'LIMIT_FIELD_COUNT':
     case 'LIMIT_PART_COUNT':
-      return new AppError('payload_too_large', `Expected a smaller form but received too many or too large fields (${error.message})`, { param });
+      return new AppError(
+        'payload_too_large',
+        `Expected a smaller form but received too many or too large fields (${error.message})`,
+        { param },
+      );
     default:
-      return new AppError('invalid_request', `Expected a well-formed form but received one that is not: ${error.message}`, { param });
+      return new AppError('invalid_request', `Expected a well-formed form but received one that is not: ${error.message}`, {
+        param,
+      });
   }
 }

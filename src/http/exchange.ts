@@ -26,7 +26,8 @@ export class Exchange {
     const controller = new AbortController();
     this.signal = controller.signal;
     res.once('close', () => {
-      if (!res.writableFinished) controller.abort(new AppError('cancelled', 'The client went away before the reply was complete'));
+      if (!res.writableFinished)
+        controller.abort(new AppError('cancelled', 'The client went away before the reply was complete'));
     });
   }
 

@@ -3,9 +3,9 @@
  * and tries once more where an adapter was replaced on disk between the registry's look and the engine's.
  */
 import type { RegisteredAdapter } from '../adapter/registry.js';
-import type { EngineInfo, FinishReason, GenerateInput, GenerateResult, GenerationEvent, Timings } from '../serving/protocol.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
+import type { EngineInfo, FinishReason, GenerateInput, GenerateResult, GenerationEvent, Timings } from '../serving/protocol.js';
 import { TextStream } from '../serving/text.js';
 import type { Exchange } from './exchange.js';
 import type { Ask } from './schema.js';
@@ -103,7 +103,9 @@ export class Generation {
   static submit(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, targets: readonly Target[]): Generation {
     const inputs = targets.map((target) => inputOf(services, ask, scope, target));
     const streams = services.engine.generate(pixels, inputs, scope.signal);
-    const jobs = targets.map((target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const);
+    const jobs = targets.map(
+      (target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const,
+    );
     return new Generation(services, ask, scope, pixels, new Map(jobs));
   }
 
@@ -123,7 +125,10 @@ export class Generation {
   async #follow(job: Job, onText: OnText): Promise<Generated> {
     const { tokenizer, metrics } = this.#services;
     const prefixIds = job.target.continues ? job.input.promptIds : [];
-    const voices = Array.from({ length: this.#ask.sampling.n }, () => new Voice(new TextStream(tokenizer, { stop: this.#ask.stop, prefixIds })));
+    const voices = Array.from(
+      { length: this.#ask.sampling.n },
+      () => new Voice(new TextStream(tokenizer, { stop: this.#ask.stop, prefixIds })),
+    );
     let tokens = 0;
     for await (const event of this.#events(job)) {
       if (event.type === 'token') {
@@ -141,7 +146,9 @@ export class Generation {
         return this.#done(event.result, voices, onText);
       }
     }
-    throw this.#scope.signal.aborted ? AppError.from(this.#scope.signal.reason) : new AppError('cancelled', 'The request was cancelled');
+    throw this.#scope.signal.aborted
+      ? AppError.from(this.#scope.signal.reason)
+      : new AppError('cancelled', 'The request was cancelled');
   }
 
   /** The engine's events; from the start again where the adapter had been replaced. */
@@ -188,15 +195,29 @@ export class Generation {
 }
 
 /** Throws `context_length_exceeded` where the prompt leaves no room; called before an image is decoded for nothing. */
-export function checkPrompt({ tokenizer }: Services, { contextLength, imageTokens }: EngineInfo, prompt: string, hasImage: boolean): void {
+export function checkPrompt(
+  { tokenizer }: Services,
+  { contextLength, imageTokens }: EngineInfo,
+  prompt: string,
+  hasImage: boolean,
+): void {
   const tokens = tokenizer.encode(prompt).length + (hasImage ? imageTokens : 0);
   if (tokens < contextLength) return;
   const parts = hasImage ? ` (${imageTokens} of them the image's)` : '';
-  throw new AppError('context_length_exceeded', `prompt: Expected fewer than ${contextLength} tokens, so that one can follow, but received ${tokens}${parts}`, { param: 'prompt' });
+  throw new AppError(
+    'context_length_exceeded',
+    `prompt: Expected fewer than ${contextLength} tokens, so that one can follow, but received ${tokens}${parts}`,
+    { param: 'prompt' },
+  );
 }
 
 function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { adapter, promptOf }: Target): GenerateInput {
-  return { adapter: adapter?.ref ?? null, promptIds: tokenizer.encode(promptOf(adapter)), sampling, deadlineMs: scope.remainingMs };
+  return {
+    adapter: adapter?.ref ?? null,
+    promptIds: tokenizer.encode(promptOf(adapter)),
+    sampling,
+    deadlineMs: scope.remainingMs,
+  };
 }
 
 /** One sequence's text so far. */

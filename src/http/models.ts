@@ -12,7 +12,10 @@ const STARTED_MS = Date.now();
 
 export function modelsRoute({ backbone, adapters }: Services) {
   return (_req: Request, res: Response): void => {
-    const data = [model(backbone, STARTED_MS, null), ...adapters.list().map(({ name, registeredAt }) => model(name, registeredAt, backbone))];
+    const data = [
+      model(backbone, STARTED_MS, null),
+      ...adapters.list().map(({ name, registeredAt }) => model(name, registeredAt, backbone)),
+    ];
     res.json({ object: 'list', data });
   };
 }
@@ -25,7 +28,10 @@ export function modelRoute({ backbone, adapters }: Services) {
       return;
     }
     const adapter = adapters.get(name);
-    if (!adapter) throw new AppError('adapter_not_found', `Expected the backbone (${backbone}) or an adapter but received ${name}`, { param: 'model' });
+    if (!adapter)
+      throw new AppError('adapter_not_found', `Expected the backbone (${backbone}) or an adapter but received ${name}`, {
+        param: 'model',
+      });
     res.json(model(name, adapter.registeredAt, backbone));
   };
 }
@@ -42,7 +48,10 @@ function model(id: string, createdMs: number, parent: string | null): object {
   return { id, object: 'model', created: Math.floor(createdMs / 1000), owned_by: 'graft', root: id, parent };
 }
 
-function describe({ name, ref, bytes, summary, registeredAt, fault }: RegisteredAdapter, resident: ResidentAdapter | undefined): object {
+function describe(
+  { name, ref, bytes, summary, registeredAt, fault }: RegisteredAdapter,
+  resident: ResidentAdapter | undefined,
+): object {
   const { method, contexts, task, prompt, rank, format } = summary;
   return {
     name,

@@ -29,7 +29,14 @@ export function jsonBody(maxBytes = MAX_JSON_BYTES): RequestHandler[] {
 export function imageBody(maxImageBytes: number): RequestHandler {
   const form = multer({
     storage: multer.memoryStorage(),
-    limits: { fileSize: maxImageBytes, files: 1, fields: MAX_FIELDS, parts: MAX_FIELDS + 1, fieldSize: MAX_FIELD_BYTES, fieldNameSize: 100 },
+    limits: {
+      fileSize: maxImageBytes,
+      files: 1,
+      fields: MAX_FIELDS,
+      parts: MAX_FIELDS + 1,
+      fieldSize: MAX_FIELD_BYTES,
+      fieldNameSize: 100,
+    },
   }).single('image');
   // base64 is a third longer than what it holds.
   const json = express.json({ limit: Math.ceil(maxImageBytes / 3) * 4 + MAX_JSON_BYTES, strict: true, type: 'application/json' });
@@ -50,10 +57,15 @@ export function bodyOf(req: Request): Body {
 }
 
 function unsupported(req: Request, expected: string): AppError {
-  return new AppError('unsupported_media_type', `Expected content-type ${expected} but received ${req.get('content-type')?.slice(0, 100) ?? 'none'}`);
+  return new AppError(
+    'unsupported_media_type',
+    `Expected content-type ${expected} but received ${req.get('content-type')?.slice(0, 100) ?? 'none'}`,
+  );
 }
 
 function tooLarge(error: unknown, maxImageBytes: number): unknown {
   if (!(error instanceof multer.MulterError) || error.code !== 'LIMIT_FILE_SIZE') return error;
-  return new AppError('payload_too_large', `image: Expected a file of at most ${maxImageBytes} bytes but received more`, { param: 'image' });
+  return new AppError('payload_too_large', `image: Expected a file of at most ${maxImageBytes} bytes but received more`, {
+    param: 'image',
+  });
 }

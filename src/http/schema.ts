@@ -59,7 +59,11 @@ function samplingFields({ maxTokens, timeoutMs, maxBatch }: RequestLimits) {
   };
 }
 
-const prompt = { schema: z.string().max(MAX_PROMPT_CHARACTERS).nullish(), expected: `a text of at most ${MAX_PROMPT_CHARACTERS} characters`, form: 'text' as const };
+const prompt = {
+  schema: z.string().max(MAX_PROMPT_CHARACTERS).nullish(),
+  expected: `a text of at most ${MAX_PROMPT_CHARACTERS} characters`,
+  form: 'text' as const,
+};
 
 function captionFields(limits: RequestLimits) {
   return {
@@ -114,27 +118,52 @@ export interface CompletionAsk extends Ask {
   readonly prompt: string;
 }
 
-/** Checks and completes a request for captions. `form`: values are a form's texts. Throws `invalid_request` or `unknown_field`. */
-export function parseCaption(body: unknown, limits: RequestLimits, form: boolean): CaptionAsk {
-  const value = check(captionFields(limits), body, form) as CaptionBody;
-  const named = [value.adapter, value.model, value.adapters].filter((given) => given != null);
-  if (named.length > 1) {
-    throw new AppError('invalid_request', 'adapter: Expected one of adapter, adapters and model but received several', { param: 'adapter' });
-  }
-  if (value.image == null) {
-    throw new AppError('invalid_request', 'image: Expected an image but received none; POST /v1/completions takes text alone', { param: 'image' });
-  }
-  const adapters = value.adapters ?? [value.adapter ?? value.model ?? []].flat();
-  if (new Set(adapters).size < adapters.length) {
-    throw new AppError('invalid_request', `adapters: Expected each name once but received ${adapters.join(', ')}`, { param: 'adapters' });
-  }
-  return { ...ask(value, limits), image: value.image, adapters, list: value.adapters != null, prompt: value.prompt ?? null };
-}
+/** Checks and completes requests. It is made once: building schemas takes longer than using them. */
+export class RequestParser {
+  readonly #limits: RequestLimits;
+  readonly #captionFields;
+  readonly #completionFields;
 
-/** Checks and completes a request for text. Throws `invalid_request` or `unknown_field`. */
-export function parseCompletion(body: unknown, limits: RequestLimits): CompletionAsk {
-  const value = check(completionFields(limits), body, false) as CompletionBody;
-  return { ...ask(value, limits), model: value.model, prompt: value.prompt };
+  constructor(limits: RequestLimits) {
+    this.#limits = limits;
+    this.#captionFields = captionFields(limits);
+    this.#completionFields = completionFields(limits);
+  }
+
+  /** A request for captions. `form`: values are a form's texts. Throws `invalid_request` or `unknown_field`. */
+  caption(body: unknown, form: boolean): CaptionAsk {
+    const value = check(this.#captionFields, body, form) as CaptionBody;
+    const named = [value.adapter, value.model, value.adapters].filter((given) => given != null);
+    if (named.length > 1) {
+      throw new AppError('invalid_request', 'adapter: Expected one of adapter, adapters and model but received several', {
+        param: 'adapter',
+      });
+    }
+    if (value.image == null) {
+      throw new AppError('invalid_request', 'image: Expected an image but received none; POST /v1/completions takes text alone', {
+        param: 'image',
+      });
+    }
+    const adapters = value.adapters ?? [value.adapter ?? value.model ?? []].flat();
+    if (new Set(adapters).size < adapters.length) {
+      throw new AppError('invalid_request', `adapters: Expected each name once but received ${adapters.join(', ')}`, {
+        param: 'adapters',
+      });
+    }
+    return {
+      ...ask(value, this.#limits),
+      image: value.image,
+      adapters,
+      list: value.adapters != null,
+      prompt: value.prompt ?? null,
+    };
+  }
+
+  /** A request for text. Throws `invalid_request` or `unknown_field`. */
+  completion(body: unknown): CompletionAsk {
+    const value = check(this.#completionFields, body, false) as CompletionBody;
+    return { ...ask(value, this.#limits), model: value.model, prompt: value.prompt };
+  }
 }
 
 function ask(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimits): Ask {
@@ -158,13 +187,21 @@ function ask(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimits): Ask 
 /** What is right alone and wrong together. */
 function checkTogether({ n, numBeams, temperature }: SamplingParams): void {
   if (numBeams > 1 && temperature > 0) {
-    throw new AppError('invalid_request', `temperature: Expected 0 with num_beams above 1 (beam search does not sample) but received ${temperature}`, { param: 'temperature' });
+    throw new AppError(
+      'invalid_request',
+      `temperature: Expected 0 with num_beams above 1 (beam search does not sample) but received ${temperature}`,
+      { param: 'temperature' },
+    );
   }
   if (numBeams > 1 && n > numBeams) {
     throw new AppError('invalid_request', `n: Expected at most num_beams (${numBeams}) but received ${n}`, { param: 'n' });
   }
   if (numBeams === 1 && n > 1 && temperature === 0) {
-    throw new AppError('invalid_request', `n: Expected 1 at temperature 0 (all ${n} answers would be the same) but received ${n}; set temperature or num_beams`, { param: 'n' });
+    throw new AppError(
+      'invalid_request',
+      `n: Expected 1 at temperature 0 (all ${n} answers would be the same) but received ${n}; set temperature or num_beams`,
+      { param: 'n' },
+    );
   }
 }
 
@@ -202,9 +239,10 @@ function fromForm(value: unknown, kind: Field['form']): unknown {
     case 'boolean':
       return value === 'true' ? true : value === 'false' ? false : value;
     case 'list':
-      return value === undefined ? undefined : [value].flat().flatMap((item) => (typeof item === 'string' ? item.split(',').map((part) => part.trim()) : [item]));
-    case 'texts':
-    case 'text':
+      return value === undefined
+        ? undefined
+        : [value].flat().flatMap((item) => (typeof item === 'string' ? item.split(',').map((part) => part.trim()) : [item]));
+    default:
       return value;
   }
 }

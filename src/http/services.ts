@@ -31,7 +31,13 @@ export interface Services {
 /** The adapter of a name. Throws `adapter_not_found`, or `adapter_invalid` with the reason where its folder is not in order. */
 export function selectAdapter({ adapters }: Pick<Services, 'adapters'>, name: string): RegisteredAdapter {
   const adapter = adapters.get(name);
-  if (!adapter) throw new AppError('adapter_not_found', `Expected the name of an adapter (GET /v1/adapters lists them) but received ${name}`, { param: 'adapter' });
-  if (adapter.fault !== undefined) throw new AppError('adapter_invalid', `Adapter ${name} cannot be served: ${adapter.fault}`, { param: 'adapter' });
+  if (!adapter)
+    throw new AppError(
+      'adapter_not_found',
+      `Expected the name of an adapter (GET /v1/adapters lists them) but received ${name}`,
+      { param: 'adapter' },
+    );
+  if (adapter.fault !== undefined)
+    throw new AppError('adapter_invalid', `Adapter ${name} cannot be served: ${adapter.fault}`, { param: 'adapter' });
   return adapter;
 }

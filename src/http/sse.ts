@@ -35,7 +35,11 @@ export class EventWriter {
   #open(): void {
     if (this.opened) return;
     // no-transform and x-accel-buffering: compressing and buffering proxies would hold events back.
-    this.#res.set({ 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' });
+    this.#res.set({
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+    });
     this.#res.flushHeaders();
   }
 

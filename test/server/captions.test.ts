@@ -2,7 +2,17 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestFolder } from '../../src/adapter/digest.js';
-import { formOf, get, metric, noisePng, post, startTinyServer, type TinyServer, until, writeTinyAdapter } from '../support/server.js';
+import {
+  formOf,
+  get,
+  metric,
+  noisePng,
+  post,
+  startTinyServer,
+  type TinyServer,
+  until,
+  writeTinyAdapter,
+} from '../support/server.js';
 
 let tiny: TinyServer;
 let png: Buffer;
@@ -25,13 +35,23 @@ describe('POST /v1/captions', () => {
       adapter: { name: 'first', digest: await digestOf('first') },
       captions: [{ text: expect.any(String), finish_reason: expect.stringMatching(/^(stop|length)$/) }],
       usage: { image_tokens: 4, prompt_tokens: 1 },
-      timings: { queue_ms: expect.any(Number), adapter_ms: expect.any(Number), vision_ms: expect.any(Number), prefill_ms: expect.any(Number), decode_ms: expect.any(Number) },
+      timings: {
+        queue_ms: expect.any(Number),
+        adapter_ms: expect.any(Number),
+        vision_ms: expect.any(Number),
+        prefill_ms: expect.any(Number),
+        decode_ms: expect.any(Number),
+      },
     });
     expect(form.body.id).toMatch(/^cap_/);
 
     const image = png.toString('base64');
     const json = await post(`${tiny.url}/v1/captions`, { image, adapter: 'first', max_tokens: 12 });
-    const uri = await post(`${tiny.url}/v1/captions`, { image: `data:image/png;base64,${image}`, model: 'first', max_tokens: 12 });
+    const uri = await post(`${tiny.url}/v1/captions`, {
+      image: `data:image/png;base64,${image}`,
+      model: 'first',
+      max_tokens: 12,
+    });
     expect(json.body.captions).toEqual(form.body.captions);
     expect(uri.body.captions).toEqual(form.body.captions);
   });
@@ -90,7 +110,8 @@ describe('POST /v1/captions', () => {
 });
 
 describe('adapters come and go while the server runs', () => {
-  const listed = async (name: string) => (await get(`${tiny.url}/v1/adapters`)).body.data?.find((adapter) => adapter.name === name);
+  const listed = async (name: string) =>
+    (await get(`${tiny.url}/v1/adapters`)).body.data?.find((adapter) => adapter.name === name);
 
   test('a new folder is served, a replaced one at once in its new version, a broken one refused with the reason, a removed one unknown', async () => {
     await writeTinyAdapter(tiny.folder, 'late', 50);
@@ -105,7 +126,10 @@ describe('adapters come and go while the server runs', () => {
     await rm(path.join(tiny.folder, 'adapters', 'late', 'projector.safetensors'));
     await until(async () => (await listed('late'))?.fault != null);
     const broken = await caption({ adapter: 'late' });
-    expect(broken).toMatchObject({ status: 422, body: { error: { code: 'adapter_invalid', param: 'adapter', message: expect.stringContaining('projector.safetensors') } } });
+    expect(broken).toMatchObject({
+      status: 422,
+      body: { error: { code: 'adapter_invalid', param: 'adapter', message: expect.stringContaining('projector.safetensors') } },
+    });
 
     await rm(path.join(tiny.folder, 'adapters', 'late'), { recursive: true });
     await until(async () => (await listed('late')) === undefined);
@@ -119,7 +143,10 @@ describe('adapters come and go while the server runs', () => {
     const given = await caption({ adapter: 'prompted', max_tokens: '6', prompt: 'the cat' });
     const empty = await caption({ adapter: 'prompted', max_tokens: '6', prompt: '' });
     expect(own.body.usage?.['prompt_tokens']).toBeGreaterThan(1);
-    expect(own.body).toMatchObject({ captions: given.body.captions, usage: { prompt_tokens: given.body.usage?.['prompt_tokens'] } });
+    expect(own.body).toMatchObject({
+      captions: given.body.captions,
+      usage: { prompt_tokens: given.body.usage?.['prompt_tokens'] },
+    });
     expect(empty.body.usage?.['prompt_tokens']).toBe(1);
   });
 });
@@ -129,8 +156,13 @@ describe('POST /v1/completions', () => {
 
   test('the backbone alone and an adapter continue a text differently', async () => {
     const base = await complete({ model: 'tiny' });
-    expect(base).toMatchObject({ status: 200, body: { object: 'text_completion', model: 'tiny', adapter: null, choices: [{ index: 0, logprobs: null }] } });
-    expect(base.body.usage?.['total_tokens']).toBe((base.body.usage?.['prompt_tokens'] ?? 0) + (base.body.usage?.['completion_tokens'] ?? 0));
+    expect(base).toMatchObject({
+      status: 200,
+      body: { object: 'text_completion', model: 'tiny', adapter: null, choices: [{ index: 0, logprobs: null }] },
+    });
+    expect(base.body.usage?.['total_tokens']).toBe(
+      (base.body.usage?.['prompt_tokens'] ?? 0) + (base.body.usage?.['completion_tokens'] ?? 0),
+    );
     const adapted = await complete({ model: 'first' });
     expect(adapted.body.adapter).toEqual({ name: 'first', digest: await digestOf('first') });
     expect(adapted.body.choices?.[0]?.text).not.toBe(base.body.choices?.[0]?.text);

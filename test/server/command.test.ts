@@ -20,7 +20,10 @@ afterEach(() => running?.kill('SIGKILL'));
 
 /** `graft serve` on the tiny backbone, once it says that it is ready; with everything it prints. */
 async function serve(flags: Record<string, string> = {}): Promise<{ child: ChildProcess; url: string; output: () => string }> {
-  const all = Object.entries({ ...tinyFlags(folder), ...flags }).flatMap(([key, value]) => [`--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`, value]);
+  const all = Object.entries({ ...tinyFlags(folder), ...flags }).flatMap(([key, value]) => [
+    `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+    value,
+  ]);
   const child = spawn(process.execPath, [...NODE, 'serve', ...all], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
   running = child;
   let printed = '';
@@ -43,7 +46,14 @@ describe('graft serve', () => {
   test('on SIGTERM finishes what it has begun, refuses what is new, and ends with 0', async () => {
     const { child, url } = await serve();
     const exit = once(child, 'exit');
-    const body = formOf({ image: await noisePng(), adapter: 'first', stream: 'true', temperature: '2', n: '8', max_tokens: '110' });
+    const body = formOf({
+      image: await noisePng(),
+      adapter: 'first',
+      stream: 'true',
+      temperature: '2',
+      n: '8',
+      max_tokens: '110',
+    });
     const response = await fetch(`${url}/v1/captions`, { method: 'POST', body });
     const received: Body[] = [];
     for await (const event of events(response)) {
@@ -59,14 +69,28 @@ describe('graft serve', () => {
   test('logs one line a request, without prompt or image', async () => {
     const { child, url, output } = await serve({ logLevel: 'info' });
     const prompt = 'secretword';
-    const response = await fetch(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json', 'x-request-id': 'log-1' }, body: JSON.stringify({ model: 'first', prompt, max_tokens: 2 }) });
+    const response = await fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-request-id': 'log-1' },
+      body: JSON.stringify({ model: 'first', prompt, max_tokens: 2 }),
+    });
     expect(response.status).toBe(200);
     const exit = once(child, 'exit');
     child.kill('SIGTERM');
     await exit;
-    const lines = output().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>);
+    const lines = output()
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(lines).toEqual([
-      expect.objectContaining({ id: 'log-1', route: '/v1/completions', status: 200, outcome: 'ok', ms: expect.any(Number), adapters: [expect.stringMatching(/^sha256:/)] }),
+      expect.objectContaining({
+        id: 'log-1',
+        route: '/v1/completions',
+        status: 200,
+        outcome: 'ok',
+        ms: expect.any(Number),
+        adapters: [expect.stringMatching(/^sha256:/)],
+      }),
     ]);
     expect(output()).not.toContain(prompt);
   });

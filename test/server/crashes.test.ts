@@ -1,5 +1,16 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Body, events, formOf, get, metric, noisePng, post, startTinyServer, type TinyServer, until } from '../support/server.js';
+import {
+  type Body,
+  events,
+  formOf,
+  get,
+  metric,
+  noisePng,
+  post,
+  startTinyServer,
+  type TinyServer,
+  until,
+} from '../support/server.js';
 
 let tiny: TinyServer;
 let png: Buffer;
@@ -9,7 +20,8 @@ beforeAll(async () => {
 });
 afterAll(() => tiny.close());
 
-const caption = (fields = {}) => post(`${tiny.url}/v1/captions`, formOf({ image: png, adapter: 'first', max_tokens: '5', ...fields }));
+const caption = (fields = {}) =>
+  post(`${tiny.url}/v1/captions`, formOf({ image: png, adapter: 'first', max_tokens: '5', ...fields }));
 const ready = async () => (await get(`${tiny.url}/health/ready`)).status === 200;
 
 test('a killed engine costs what was inside it, says so, and is back', async () => {

@@ -5,7 +5,13 @@ import { formOf, get, metric, noisePng, post, startTinyServer, type TinyServer }
 let tiny: TinyServer;
 let png: Buffer;
 beforeAll(async () => {
-  tiny = await startTinyServer(['first'], { maxImageBytes: '20KB', maxImagePixels: '10000', queueLimit: '2', maxBatch: '1', maxTokens: '60' });
+  tiny = await startTinyServer(['first'], {
+    maxImageBytes: '20KB',
+    maxImagePixels: '10000',
+    queueLimit: '2',
+    maxBatch: '1',
+    maxTokens: '60',
+  });
   png = await noisePng();
 });
 afterAll(() => tiny.close());
@@ -37,25 +43,60 @@ describe('what is refused, and how', () => {
 
   test('JSON that is no request: unknown fields, wrong types, no object, not JSON, no image, no adapter', async () => {
     const image = png.toString('base64');
-    expect(await json({ image, adapter: 'first', tokens: 3 })).toMatchObject({ status: 400, body: { error: { code: 'unknown_field', param: 'tokens' } } });
-    expect(await json('{"image":"aaaa","__proto__":{}}')).toMatchObject({ status: 400, body: { error: { code: 'unknown_field', param: '__proto__' } } });
-    expect(await json({ image, adapter: 'first', max_tokens: '3' })).toMatchObject({ status: 400, body: { error: { param: 'max_tokens' } } });
+    expect(await json({ image, adapter: 'first', tokens: 3 })).toMatchObject({
+      status: 400,
+      body: { error: { code: 'unknown_field', param: 'tokens' } },
+    });
+    expect(await json('{"image":"aaaa","__proto__":{}}')).toMatchObject({
+      status: 400,
+      body: { error: { code: 'unknown_field', param: '__proto__' } },
+    });
+    expect(await json({ image, adapter: 'first', max_tokens: '3' })).toMatchObject({
+      status: 400,
+      body: { error: { param: 'max_tokens' } },
+    });
     expect(await json([])).toMatchObject({ status: 400, body: { error: { code: 'invalid_request' } } });
     expect(await json('{"image":')).toMatchObject({ status: 400, body: { error: { code: 'invalid_request' } } });
     expect(await json({ adapter: 'first' })).toMatchObject({ status: 400, body: { error: { param: 'image' } } });
-    expect(await json({ image })).toMatchObject({ status: 400, body: { error: { code: 'adapter_required', message: expect.stringContaining('first') } } });
-    expect(await json({ image: 'http://127.0.0.1/x.png', adapter: 'first' })).toMatchObject({ status: 400, body: { error: { param: 'image' } } });
+    expect(await json({ image })).toMatchObject({
+      status: 400,
+      body: { error: { code: 'adapter_required', message: expect.stringContaining('first') } },
+    });
+    expect(await json({ image: 'http://127.0.0.1/x.png', adapter: 'first' })).toMatchObject({
+      status: 400,
+      body: { error: { param: 'image' } },
+    });
   });
 
   test('images that are none, of another kind, too large in bytes or in pixels', async () => {
-    expect(await caption({ image: Buffer.from('hello') })).toMatchObject({ status: 400, body: { error: { code: 'invalid_image' } } });
-    expect(await caption({ image: Buffer.from('GIF89a\x01\x00\x01\x00') })).toMatchObject({ status: 415, body: { error: { code: 'unsupported_image' } } });
-    expect(await caption({ image: Buffer.alloc(20_001) })).toMatchObject({ status: 413, body: { error: { code: 'payload_too_large', param: 'image' } } });
+    expect(await caption({ image: Buffer.from('hello') })).toMatchObject({
+      status: 400,
+      body: { error: { code: 'invalid_image' } },
+    });
+    expect(await caption({ image: Buffer.from('GIF89a\x01\x00\x01\x00') })).toMatchObject({
+      status: 415,
+      body: { error: { code: 'unsupported_image' } },
+    });
+    expect(await caption({ image: Buffer.alloc(20_001) })).toMatchObject({
+      status: 413,
+      body: { error: { code: 'payload_too_large', param: 'image' } },
+    });
     const base64 = Buffer.alloc(20_001).toString('base64');
-    expect(await json({ image: base64, adapter: 'first' })).toMatchObject({ status: 413, body: { error: { code: 'payload_too_large' } } });
-    expect(await json({ image: 'a'.repeat(2_000_000), adapter: 'first' })).toMatchObject({ status: 413, body: { error: { code: 'payload_too_large' } } });
-    const wide = await sharp({ create: { width: 201, height: 50, channels: 3, background: 'red' } }).png().toBuffer();
-    expect(await caption({ image: wide })).toMatchObject({ status: 413, body: { error: { code: 'image_too_large', message: expect.stringContaining('10050') } } });
+    expect(await json({ image: base64, adapter: 'first' })).toMatchObject({
+      status: 413,
+      body: { error: { code: 'payload_too_large' } },
+    });
+    expect(await json({ image: 'a'.repeat(2_000_000), adapter: 'first' })).toMatchObject({
+      status: 413,
+      body: { error: { code: 'payload_too_large' } },
+    });
+    const wide = await sharp({ create: { width: 201, height: 50, channels: 3, background: 'red' } })
+      .png()
+      .toBuffer();
+    expect(await caption({ image: wide })).toMatchObject({
+      status: 413,
+      body: { error: { code: 'image_too_large', message: expect.stringContaining('10050') } },
+    });
   });
 
   test('a prompt that leaves no room for an answer, with the numbers', async () => {
@@ -66,12 +107,19 @@ describe('what is refused, and how', () => {
   });
 
   test('forms that are none, have two images, or a file where none belongs', async () => {
-    const raw = await fetch(`${tiny.url}/v1/captions`, { method: 'POST', headers: { 'content-type': 'multipart/form-data; boundary=x' }, body: 'garbage' });
+    const raw = await fetch(`${tiny.url}/v1/captions`, {
+      method: 'POST',
+      headers: { 'content-type': 'multipart/form-data; boundary=x' },
+      body: 'garbage',
+    });
     expect(raw.status).toBe(400);
     const two = formOf({ image: png });
     two.append('image', new Blob([new Uint8Array(3)]), 'b.png');
     expect(await post(`${tiny.url}/v1/captions`, two)).toMatchObject({ status: 400, body: { error: { param: 'image' } } });
-    expect(await caption({ photo: png })).toMatchObject({ status: 400, body: { error: { code: expect.stringMatching(/unknown_field|invalid_request/) } } });
+    expect(await caption({ photo: png })).toMatchObject({
+      status: 400,
+      body: { error: { code: expect.stringMatching(/unknown_field|invalid_request/) } },
+    });
   });
 
   test('unknown paths, wrong methods and wrong media types', async () => {
@@ -79,7 +127,10 @@ describe('what is refused, and how', () => {
     const wrong = await get(`${tiny.url}/v1/captions`);
     expect(wrong).toMatchObject({ status: 405, body: { error: { code: 'method_not_allowed' } } });
     expect(wrong.headers.get('allow')).toBe('POST');
-    expect(await json('x', { 'content-type': 'text/plain' })).toMatchObject({ status: 415, body: { error: { code: 'unsupported_media_type' } } });
+    expect(await json('x', { 'content-type': 'text/plain' })).toMatchObject({
+      status: 415,
+      body: { error: { code: 'unsupported_media_type' } },
+    });
     expect(await get(`${tiny.url}/v1/models/%zz`)).toMatchObject({ status: 400, body: { error: { code: 'invalid_request' } } });
   });
 

@@ -7,7 +7,7 @@ import { writeAdapter } from '../../src/adapter/write.js';
 import { describeBackbone } from '../../src/backbone/backbone.js';
 import { readBackbone } from '../../src/backbone/manifest.js';
 import { type RunningServer, startServer } from '../../src/cli/serve.js';
-import { type ConfigKey, loadConfig } from '../../src/config.js';
+import { type ConfigKey, readConfig } from '../../src/config.js';
 import { Gaussian, makeTinyBackbone } from './tiny.js';
 
 export interface TinyServer {
@@ -19,9 +19,12 @@ export interface TinyServer {
 }
 
 /** Writes a backbone and adapters of these names, and starts a server on a free port; resolves when it is ready. */
-export async function startTinyServer(adapters: readonly string[], flags: Partial<Record<ConfigKey, string>> = {}): Promise<TinyServer> {
+export async function startTinyServer(
+  adapters: readonly string[],
+  flags: Partial<Record<ConfigKey, string>> = {},
+): Promise<TinyServer> {
   const folder = await makeTinyFolder(adapters);
-  const config = await loadConfig({ flags: { ...tinyFlags(folder), ...flags }, env: {}, folder });
+  const config = await readConfig({ flags: { ...tinyFlags(folder), ...flags }, env: {}, folder });
   const server = await startServer(config);
   await server.ready;
   const close = async (): Promise<void> => {
@@ -59,7 +62,12 @@ export async function writeTinyAdapter(folder: string, name: string, seed: numbe
     modules: new Map(
       target.modules.map(({ name: module, inFeatures, outFeatures }) => [
         module,
-        { rank, alpha: 4, a: random.array(rank * inFeatures, 1 / Math.sqrt(inFeatures)), b: random.array(outFeatures * rank, 0.5) },
+        {
+          rank,
+          alpha: 4,
+          a: random.array(rank * inFeatures, 1 / Math.sqrt(inFeatures)),
+          b: random.array(outFeatures * rank, 0.5),
+        },
       ]),
     ),
   });
@@ -81,7 +89,9 @@ export async function writeTinyAdapter(folder: string, name: string, seed: numbe
 export async function noisePng(seed = 1, width = 40, height = 30): Promise<Buffer> {
   const random = new Gaussian(seed);
   const pixels = Uint8Array.from({ length: width * height * 3 }, () => Math.floor(random.uniform() * 256));
-  return sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  return sharp(pixels, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
 }
 
 export type Fields = Readonly<Record<string, string | readonly string[] | Uint8Array>>;
@@ -91,7 +101,7 @@ export function formOf(fields: Fields): FormData {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) {
     if (value instanceof Uint8Array) form.append(name, new Blob([Buffer.from(value)]), 'image.png');
-    else for (const item of [value].flat()) form.append(name, item as string);
+    else for (const item of [value].flat()) form.append(name, item);
   }
   return form;
 }
@@ -109,7 +119,12 @@ export interface Body {
   readonly adapter?: { readonly name: string; readonly digest: string } | null;
   readonly captions?: readonly { readonly text: string; readonly finish_reason: string }[];
   readonly choices?: readonly { readonly text: string; readonly index: number; readonly finish_reason: string | null }[];
-  readonly data?: readonly (Body & { readonly name?: string; readonly digest?: string; readonly fault?: string | null; readonly leases?: number })[];
+  readonly data?: readonly (Body & {
+    readonly name?: string;
+    readonly digest?: string;
+    readonly fault?: string | null;
+    readonly leases?: number;
+  })[];
   readonly usage?: Readonly<Record<string, number>>;
   readonly timings?: Readonly<Record<string, number | null>>;
   readonly error?: { readonly message: string; readonly type: string; readonly code: string; readonly param: string | null };
@@ -120,7 +135,12 @@ export interface Body {
 
 export async function post(url: string, body: FormData | object | string, headers: Record<string, string> = {}): Promise<Reply> {
   const form = body instanceof FormData;
-  const init = form ? { body } : { body: typeof body === 'string' ? body : JSON.stringify(body), headers: { 'content-type': 'application/json', ...headers } };
+  const init = form
+    ? { body }
+    : {
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+        headers: { 'content-type': 'application/json', ...headers },
+      };
   return replyOf(await fetch(url, { method: 'POST', ...init }));
 }
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { CONFIG_KEYS, type ConfigSources, flagInfos, loadConfig } from '../../src/config.js';
+import { CONFIG_KEYS, type ConfigSources, flagInfos, readConfig } from '../../src/config.js';
 
 let folder = '';
 beforeEach(async () => {
@@ -11,15 +11,36 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-const load = (sources: Partial<ConfigSources> = {}) => loadConfig({ flags: { backbone: 'b' }, env: {}, folder, ...sources });
+const load = (sources: Partial<ConfigSources> = {}) => readConfig({ flags: { backbone: 'b' }, env: {}, folder, ...sources });
 const yaml = (text: string) => writeFile(path.join(folder, 'graft.yaml'), text);
 
-describe('loadConfig', () => {
+describe('readConfig', () => {
   test('has the documented defaults, frozen', async () => {
     const config = await load();
-    expect(config).toMatchObject({ backbone: path.join(folder, 'b'), adapters: null, host: '127.0.0.1', port: 8080, maxBatch: 32, contextLength: null });
-    expect(config).toMatchObject({ adapterCacheBytes: 2 ** 30, visionCacheBytes: 256e6, queueLimit: 256, defaultAdapter: null, requestTimeoutMs: 60_000 });
-    expect(config).toMatchObject({ maxImageBytes: 20e6, maxImagePixels: 64e6, imageProcesses: 1, maxTokens: 256, drainMs: 20_000, prefillTokens: 512, logLevel: 'info' });
+    expect(config).toMatchObject({
+      backbone: path.join(folder, 'b'),
+      adapters: null,
+      host: '127.0.0.1',
+      port: 8080,
+      maxBatch: 32,
+      contextLength: null,
+    });
+    expect(config).toMatchObject({
+      adapterCacheBytes: 2 ** 30,
+      visionCacheBytes: 256e6,
+      queueLimit: 256,
+      defaultAdapter: null,
+      requestTimeoutMs: 60_000,
+    });
+    expect(config).toMatchObject({
+      maxImageBytes: 20e6,
+      maxImagePixels: 64e6,
+      imageProcesses: 1,
+      maxTokens: 256,
+      drainMs: 20_000,
+      prefillTokens: 512,
+      logLevel: 'info',
+    });
     expect(Object.isFrozen(config)).toBe(true);
   });
 
@@ -110,6 +131,10 @@ async function emptyFile(): Promise<string> {
 }
 
 test('every setting has a flag, a variable and a help text', () => {
-  expect(flagInfos().find(({ key }) => key === 'maxBatch')).toMatchObject({ flag: '--max-batch', environment: 'GRAFT_MAX_BATCH', help: expect.stringContaining('(default 32)') });
+  expect(flagInfos().find(({ key }) => key === 'maxBatch')).toMatchObject({
+    flag: '--max-batch',
+    environment: 'GRAFT_MAX_BATCH',
+    help: expect.stringContaining('(default 32)'),
+  });
   expect(flagInfos()).toHaveLength(CONFIG_KEYS.length);
 });

@@ -119,7 +119,10 @@ describe('Metrics', () => {
 
   const promtool = spawnSync('promtool', ['--version']).status === 0;
   test.runIf(promtool)('passes promtool’s own check (skipped where promtool is not installed)', async () => {
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: await render(filled()), encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+      input: await render(filled()),
+      encoding: 'utf8',
+    });
     expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '', stderr: '' });
   });
 });

@@ -20,7 +20,9 @@ describe('Tokenizer', () => {
     expect(template.encode('the').filter((id) => id === 1)).toEqual([1]);
 
     const tokenizerConfig = { bos_token: { content: '<|endoftext|>' } };
-    const plain = await Tokenizer.open(await writeTokenizer(path.join(folder, 'b'), { tokenizer: byteLevelTokenizer(), tokenizerConfig }));
+    const plain = await Tokenizer.open(
+      await writeTokenizer(path.join(folder, 'b'), { tokenizer: byteLevelTokenizer(), tokenizerConfig }),
+    );
     expect(plain.encode('')).toEqual([1]);
     expect(plain.decode(plain.encode(' the cat'))).toBe(' the cat');
   });
@@ -28,7 +30,9 @@ describe('Tokenizer', () => {
   test('takes every end-of-sequence id of both config files', async () => {
     const config = { bos_token_id: 1, eos_token_id: 2 };
     const generationConfig = { eos_token_id: [2, 0] };
-    const tokenizer = await Tokenizer.open(await writeTokenizer(folder, { tokenizer: byteFallbackTokenizer(), config, generationConfig }));
+    const tokenizer = await Tokenizer.open(
+      await writeTokenizer(folder, { tokenizer: byteFallbackTokenizer(), config, generationConfig }),
+    );
     expect(tokenizer.eosIds).toEqual([2, 0]);
   });
 
@@ -68,7 +72,9 @@ describe('readBackbone', () => {
 
   test('names every fault at once', async () => {
     await manifest({ format: 'graft-backbone/2', name: 'a b', language: 7, extra: true });
-    await expect(readBackbone(folder)).rejects.toThrow(/format: Expected "graft-backbone\/1".*name: Expected letters.*language: Expected.*but received 7.*extra/s);
+    await expect(readBackbone(folder)).rejects.toThrow(
+      /format: Expected "graft-backbone\/1".*name: Expected letters.*language: Expected.*but received 7.*extra/s,
+    );
     await manifest({ format: 'graft-backbone/1', name: 'x', language: 'gone', vision: 'gone-too' });
     await expect(readBackbone(folder)).rejects.toThrow(/language: Expected a checkpoint folder.*gone.*vision: .*gone-too/s);
   });

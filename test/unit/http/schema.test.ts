@@ -2,13 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../../src/errors.js';
 import { imageBytes } from '../../../src/http/captions.js';
-import { parseCaption, parseCompletion } from '../../../src/http/schema.js';
+import { RequestParser } from '../../../src/http/schema.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
-const caption = (body: object) => parseCaption({ image: 'aaaa', ...body }, LIMITS, false);
-const form = (body: object) => parseCaption({ image: new Uint8Array(3), ...body }, LIMITS, true);
+const parser = new RequestParser(LIMITS);
+const caption = (body: object) => parser.caption({ image: 'aaaa', ...body }, false);
+const form = (body: object) => parser.caption({ image: new Uint8Array(3), ...body }, true);
 
-describe('parseCaption', () => {
+describe('RequestParser.caption', () => {
   test('fills in what is not said', () => {
     expect(caption({})).toEqual({
       image: 'aaaa',
@@ -18,15 +19,46 @@ describe('parseCaption', () => {
       stop: [],
       stream: false,
       timeoutMs: 60_000,
-      sampling: { maxTokens: 40, temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1, seed: null, n: 1, numBeams: 1, lengthPenalty: 1, earlyStopping: false },
+      sampling: {
+        maxTokens: 40,
+        temperature: 0,
+        topK: 0,
+        topP: 1,
+        repetitionPenalty: 1,
+        seed: null,
+        n: 1,
+        numBeams: 1,
+        lengthPenalty: 1,
+        earlyStopping: false,
+      },
     });
-    expect(parseCaption({ image: 'a', max_tokens: null }, { ...LIMITS, maxTokens: 10 }, false).sampling.maxTokens).toBe(10);
+    expect(
+      new RequestParser({ ...LIMITS, maxTokens: 10 }).caption({ image: 'a', max_tokens: null }, false).sampling.maxTokens,
+    ).toBe(10);
   });
 
   test('reads a form’s texts as JSON would have given them', () => {
-    const fields = { adapters: ['a,b', 'c'], max_tokens: '7', temperature: '.5', early_stopping: 'true', stream: 'false', stop: ['x', 'y'], seed: '-3', prompt: '12' };
+    const fields = {
+      adapters: ['a,b', 'c'],
+      max_tokens: '7',
+      temperature: '.5',
+      early_stopping: 'true',
+      stream: 'false',
+      stop: ['x', 'y'],
+      seed: '-3',
+      prompt: '12',
+    };
     expect(form(fields)).toEqual({
-      ...caption({ adapters: ['a', 'b', 'c'], max_tokens: 7, temperature: 0.5, early_stopping: true, stream: false, stop: ['x', 'y'], seed: -3, prompt: '12' }),
+      ...caption({
+        adapters: ['a', 'b', 'c'],
+        max_tokens: 7,
+        temperature: 0.5,
+        early_stopping: true,
+        stream: false,
+        stop: ['x', 'y'],
+        seed: -3,
+        prompt: '12',
+      }),
       image: new Uint8Array(3),
     });
   });
@@ -65,7 +97,7 @@ describe('parseCaption', () => {
       fc.property(fc.anything(), fc.boolean(), (body, isForm) => {
         const object = typeof body === 'object' && body !== null && !Array.isArray(body) ? { image: 'a', ...body } : body;
         try {
-          const { sampling } = parseCaption(object, LIMITS, isForm);
+          const { sampling } = parser.caption(object, isForm);
           for (const value of Object.values(sampling)) expect(typeof value !== 'number' || Number.isFinite(value)).toBe(true);
         } catch (error) {
           expect(error).toBeInstanceOf(AppError);
@@ -93,11 +125,15 @@ describe('parseCaption', () => {
   });
 });
 
-test('parseCompletion wants a model and a prompt, and knows no image', () => {
-  expect(parseCompletion({ model: 'm', prompt: '' }, LIMITS)).toMatchObject({ model: 'm', prompt: '', stream: false });
-  expect(() => parseCompletion({ prompt: 'x' }, LIMITS)).toThrow('model: Expected the name of the backbone or of an adapter but received nothing');
-  expect(() => parseCompletion({ model: 'm' }, LIMITS)).toThrow('prompt: Expected a text');
-  expect(() => parseCompletion({ model: 'm', prompt: 'x', image: 'a' }, LIMITS)).toThrow(expect.objectContaining({ code: 'unknown_field', param: 'image' }));
+test('RequestParser.completion wants a model and a prompt, and knows no image', () => {
+  expect(parser.completion({ model: 'm', prompt: '' })).toMatchObject({ model: 'm', prompt: '', stream: false });
+  expect(() => parser.completion({ prompt: 'x' })).toThrow(
+    'model: Expected the name of the backbone or of an adapter but received nothing',
+  );
+  expect(() => parser.completion({ model: 'm' })).toThrow('prompt: Expected a text');
+  expect(() => parser.completion({ model: 'm', prompt: 'x', image: 'a' })).toThrow(
+    expect.objectContaining({ code: 'unknown_field', param: 'image' }),
+  );
 });
 
 describe('imageBytes', () => {

@@ -79,7 +79,9 @@ describe.each(['byte fallback', 'byte level'])('TextStream over a %s tokenizer',
   });
 
   test('with stop strings it ends before the first that is complete', () => {
-    const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 't', 'h', ' ', 'é'), minLength: 1, maxLength: 4 }), { maxLength: 4 });
+    const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 't', 'h', ' ', 'é'), minLength: 1, maxLength: 4 }), {
+      maxLength: 4,
+    });
     const text = fc.string({ unit: fc.constantFrom('a', 't', 'h', 'the', ' ', 'é'), maxLength: 40 });
     fc.assert(
       fc.property(text, stops, (text, stop) => {
@@ -107,17 +109,22 @@ describe('StopFilter', () => {
   test('gives the same text whatever pieces the characters come in', () => {
     const text = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 30 });
     fc.assert(
-      fc.property(text, fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 4 }), { maxLength: 3 }), fc.array(fc.nat(4)), (text, stops, sizes) => {
-        const filter = new StopFilter(stops);
-        let out = '';
-        let rest = text;
-        for (const size of sizes) {
-          out += filter.push(rest.slice(0, size));
-          rest = rest.slice(size);
-        }
-        out += filter.push(rest) + filter.finish();
-        expect(out).toBe(cut(text, stops));
-      }),
+      fc.property(
+        text,
+        fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 4 }), { maxLength: 3 }),
+        fc.array(fc.nat(4)),
+        (text, stops, sizes) => {
+          const filter = new StopFilter(stops);
+          let out = '';
+          let rest = text;
+          for (const size of sizes) {
+            out += filter.push(rest.slice(0, size));
+            rest = rest.slice(size);
+          }
+          out += filter.push(rest) + filter.finish();
+          expect(out).toBe(cut(text, stops));
+        },
+      ),
       { numRuns: 500 },
     );
   });
