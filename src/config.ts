@@ -10,7 +10,7 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { AppError } from './errors.js';
 
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
 interface Setting<T> {
   readonly schema: z.ZodType<T>;
@@ -83,7 +83,7 @@ export function flagInfos(): FlagInfo[] {
 }
 
 /** Reads all sources into one frozen configuration. Throws `invalid_config` naming every wrong value: its key, source, what was expected, what came. */
-export async function readConfig(sources: ConfigSources): Promise<Config> {
+export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const faults: string[] = [];
   const file = await readFileValues(sources, faults);
   const values = Object.fromEntries(CONFIG_KEYS.map((key) => [key, resolve(key, sources, file, faults)]));

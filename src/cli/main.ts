@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The `graft` command: one file a sub-command, loaded when it is asked for, so that serving never loads what only others need. */
 import { Command } from 'commander';
-import { type ConfigKey, flagInfos, readConfig } from '../config.js';
+import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
 import { AppError } from '../errors.js';
 
 const SERVE_HELP = `
@@ -35,7 +35,7 @@ function program(): Command {
     .addHelpText('after', SERVE_HELP);
   for (const { flag, help } of flagInfos()) serve.option(`${flag} <value>`, help);
   serve.action(async ({ config: file, ...flags }: Partial<Record<ConfigKey | 'config', string>>) => {
-    const config = await readConfig({ flags, env: process.env, file, folder: process.cwd() });
+    const config = await loadConfig({ flags, env: process.env, file, folder: process.cwd() });
     const { serve } = await import('./serve.js');
     await serve(config);
   });

@@ -26,7 +26,7 @@ export function errorBody(error: AppError): ErrorBody {
 }
 
 /** Answers with an error. The code is kept for the log and the metrics. */
-export function sendError(res: Response, error: AppError): void {
+function sendError(res: Response, error: AppError): void {
   exchangeOf(res).error = error;
   if (res.headersSent || res.destroyed) {
     res.destroy();

@@ -7,7 +7,7 @@ import { writeAdapter } from '../../src/adapter/write.js';
 import { describeBackbone } from '../../src/backbone/backbone.js';
 import { readBackbone } from '../../src/backbone/manifest.js';
 import { type RunningServer, startServer } from '../../src/cli/serve.js';
-import { type ConfigKey, readConfig } from '../../src/config.js';
+import { type ConfigKey, loadConfig } from '../../src/config.js';
 import { Gaussian, makeTinyBackbone } from './tiny.js';
 
 export interface TinyServer {
@@ -24,7 +24,7 @@ export async function startTinyServer(
   flags: Partial<Record<ConfigKey, string>> = {},
 ): Promise<TinyServer> {
   const folder = await makeTinyFolder(adapters);
-  const config = await readConfig({ flags: { ...tinyFlags(folder), ...flags }, env: {}, folder });
+  const config = await loadConfig({ flags: { ...tinyFlags(folder), ...flags }, env: {}, folder });
   const server = await startServer(config);
   await server.ready;
   const close = async (): Promise<void> => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { CONFIG_KEYS, type ConfigSources, flagInfos, readConfig } from '../../src/config.js';
+import { CONFIG_KEYS, type ConfigSources, flagInfos, loadConfig } from '../../src/config.js';
 
 let folder = '';
 beforeEach(async () => {
@@ -11,10 +11,10 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-const load = (sources: Partial<ConfigSources> = {}) => readConfig({ flags: { backbone: 'b' }, env: {}, folder, ...sources });
+const load = (sources: Partial<ConfigSources> = {}) => loadConfig({ flags: { backbone: 'b' }, env: {}, folder, ...sources });
 const yaml = (text: string) => writeFile(path.join(folder, 'graft.yaml'), text);
 
-describe('readConfig', () => {
+describe('loadConfig', () => {
   test('has the documented defaults, frozen', async () => {
     const config = await load();
     expect(config).toMatchObject({

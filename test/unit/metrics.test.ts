@@ -3,6 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { Metrics } from '../../src/metrics.js';
 import type { EngineCounts, EngineGauges } from '../../src/serving/protocol.js';
 
+/** Of Debian's package prometheus. */
+const PROMTOOL = 'promtool';
+
 const GAUGES: EngineGauges = {
   runningRows: 3,
   runningRequests: 2,
@@ -117,9 +120,9 @@ describe('Metrics', () => {
     expect(await render(new Metrics())).toContain('graft_engine_restarts_total 0');
   });
 
-  const promtool = spawnSync('promtool', ['--version']).status === 0;
+  const promtool = spawnSync(PROMTOOL, ['--version']).status === 0;
   test.runIf(promtool)('passes promtool’s own check (skipped where promtool is not installed)', async () => {
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+    const { status, stdout, stderr } = spawnSync(PROMTOOL, ['check', 'metrics'], {
       input: await render(filled()),
       encoding: 'utf8',
     });

@@ -108,10 +108,7 @@ describe('read', () => {
     weights.expect('full', [3, 4]);
     await expect(weights.read('half', [4, 3])).rejects.toMatchObject({
       code: 'invalid_file',
-      faults: [
-        'Expected a tensor absent of [1] but the checkpoint has none',
-        'Expected half to be [4, 3] but received [3, 4]',
-      ],
+      faults: ['Expected a tensor absent of [1] but the checkpoint has none', 'Expected half to be [4, 3] but received [3, 4]'],
     });
   });
 });
