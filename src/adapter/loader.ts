@@ -27,11 +27,16 @@ export class AdapterLoader {
   readonly #threads: readonly Thread[];
   #closed = false;
 
-  /** Threads start with their first load. `entry` is what they run. */
+  /** Threads start with `start` or their first load. `entry` is what they run. */
   constructor(target: AdapterTarget, threads = 1, entry: URL = new URL('./worker.js', import.meta.url)) {
     if (!(Number.isSafeInteger(threads) && threads > 0))
       throw new RangeError(`Expected a positive number of threads but received ${threads}`);
     this.#threads = Array.from({ length: threads }, () => new Thread(entry, target));
+  }
+
+  /** Starts the threads before there is anything to load: the first adapter then costs its file, not a thread's start as well. */
+  start(): void {
+    for (const thread of this.#threads) thread.start();
   }
 
   /**
@@ -68,10 +73,14 @@ class Thread {
     return this.#waiters.size;
   }
 
+  start(): Worker {
+    this.#worker ??= this.#start();
+    return this.#worker;
+  }
+
   load(ref: AdapterRef): Promise<LoadedAdapter> {
     return new Promise((resolve, reject) => {
-      this.#worker ??= this.#start();
-      const worker = this.#worker;
+      const worker = this.start();
       const id = this.#nextId++;
       this.#waiters.set(id, { resolve, reject });
       // Only a load under way keeps the process alive.

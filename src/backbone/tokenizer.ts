@@ -52,12 +52,10 @@ export class Tokenizer {
 
   /** Reads `tokenizer.json` and the token ids of the config files beside it. Throws `invalid_file`. */
   static async open(folder: string): Promise<Tokenizer> {
-    const [tokenizer, tokenizerConfig, config, generation] = await Promise.all([
-      readTokenizer(folder),
-      readJson(folder, 'tokenizer_config.json'),
-      requireJson(folder, 'config.json'),
-      readJson(folder, 'generation_config.json'),
-    ]);
+    const tokenizer = await readTokenizer(folder);
+    const tokenizerConfig = await readJson(folder, 'tokenizer_config.json');
+    const config = await requireJson(folder, 'config.json');
+    const generation = await readJson(folder, 'generation_config.json');
     const model = parseWith(ModelConfig, config, path.join(folder, 'config.json'));
     const sampling = parseWith(ModelConfig, generation ?? {}, path.join(folder, 'generation_config.json'));
     const { bos_token: bosToken } = parseWith(TokenizerConfig, tokenizerConfig ?? {}, path.join(folder, 'tokenizer_config.json'));

@@ -218,7 +218,10 @@ export function rotary(g: Graph, x: Value, positions: Value, cos: Value, sin: Va
     refuse(
       'RotaryEmbedding',
       'x [rows, tokens, heads · d], int64 positions [rows, tokens] and float32 tables [n, d / 2]',
-      ...[x, positions, cos, sin],
+      x,
+      positions,
+      cos,
+      sin,
     );
   }
   return one(g.node('RotaryEmbedding', [x, positions, cos, sin], [x], {}, MICROSOFT));
@@ -260,7 +263,13 @@ export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs,
       'GroupQueryAttention',
       `q [rows, tokens, ${heads} · d], k and v [rows, tokens, ${kvHeads} · d], keys and values before them [rows, ${kvHeads}, n, d], ` +
         'int32 lengths [rows] and total [1]',
-      ...[q, k, v, pastK, pastV, lengths, total],
+      q,
+      k,
+      v,
+      pastK,
+      pastV,
+      lengths,
+      total,
     );
   }
   if (Number(headDim) % HEAD_DIM_STEP !== 0)

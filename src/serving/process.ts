@@ -28,6 +28,7 @@ async function main(): Promise<void> {
     const engine = await Engine.open<Job>(backbone, options);
     const { eosIds } = await Tokenizer.open(backbone.languageFolder);
     const loader = new AdapterLoader(backbone.target);
+    loader.start();
     const cache = new AdapterCache({ maxBytes: options.adapterCacheBytes, load: (ref) => loader.load(ref) });
     const vocabulary = { size: backbone.language.vocabSize, eosIds };
     loop = new ServingLoop(

@@ -41,8 +41,9 @@ const schema = fields
     kvHeads: c.num_key_value_heads ?? c.num_attention_heads,
     headDim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
   }))
-  .superRefine(({ hidden_size: d, num_attention_heads: heads, kvHeads, headDim }, { addIssue }) => {
-    const refuse = (field: keyof z.input<typeof fields>, message: string) => addIssue({ code: 'custom', path: [field], message });
+  .superRefine(({ hidden_size: d, num_attention_heads: heads, kvHeads, headDim }, context) => {
+    const refuse = (field: keyof z.input<typeof fields>, message: string) =>
+      context.addIssue({ code: 'custom', path: [field], message });
     if (!Number.isInteger(headDim)) refuse('num_attention_heads', `Expected a divisor of hidden_size ${d} but received ${heads}`);
     else if (headDim % 2 !== 0) refuse('head_dim', `Expected an even number, pairs of it rotate, but received ${headDim}`);
     if (heads % kvHeads !== 0)

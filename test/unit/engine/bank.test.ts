@@ -13,7 +13,12 @@ import { randomAdapter } from '../../support/adapter.js';
 import { Gaussian } from '../../support/tiny.js';
 
 const linear = (name: string, inFeatures: number, outFeatures: number, rest: Partial<LinearModule> = {}): LinearModule => ({
-  ...{ name, inFeatures, outFeatures, bias: true, site: 'attention', layout: 'out_in' },
+  name,
+  inFeatures,
+  outFeatures,
+  bias: true,
+  site: 'attention',
+  layout: 'out_in',
   ...rest,
 });
 const SITES: readonly Site[] = [

@@ -38,7 +38,9 @@ describe('attention', () => {
     const capacity = 7;
     const width = kvHeads * headDim;
     const shape = [rows, kvHeads, capacity, headDim];
-    const [q, k, v] = [heads * headDim, width, width].map((size, seed) => Numbers.random([rows, count, size], seed + 1));
+    const q = Numbers.random([rows, count, heads * headDim], 1);
+    const k = Numbers.random([rows, count, width], 2);
+    const v = Numbers.random([rows, count, width], 3);
     // What lies in the cache beyond a row's start is not to be read.
     const cache = (seed: number): Numbers => {
       const x = Numbers.random(shape, seed);
@@ -59,7 +61,11 @@ describe('attention', () => {
       },
       (g, values) => ops.groupQueryAttention(g, values, heads, kvHeads),
       {
-        ...{ q: (q as Numbers).feed, k: (k as Numbers).feed, v: (v as Numbers).feed, pastK: pastK.feed, pastV: pastV.feed },
+        q: q.feed,
+        k: k.feed,
+        v: v.feed,
+        pastK: pastK.feed,
+        pastV: pastV.feed,
         lengths: int32(
           Int32Array.from(ends, (end) => end - 1),
           [rows],
@@ -78,14 +84,11 @@ describe('attention', () => {
       if (start + token >= end) return (y as Numbers).at(row, token, at);
       const [head, component] = [Math.floor(at / headDim), at % headDim];
       const group = Math.floor(head / (heads / kvHeads));
-      const key = (past: number, i: number): number => stored(pastK, k as Numbers, row, group, past, i);
+      const key = (past: number, i: number): number => stored(pastK, k, row, group, past, i);
       const scores = Array.from({ length: start + token + 1 }, (_, past) =>
-        Math.exp(sum(headDim, (i) => (q as Numbers).at(row, token, head * headDim + i) * key(past, i)) / Math.sqrt(headDim)),
+        Math.exp(sum(headDim, (i) => q.at(row, token, head * headDim + i) * key(past, i)) / Math.sqrt(headDim)),
       );
-      const weighted = sum(
-        scores.length,
-        (past) => (scores[past] as number) * stored(pastV, v as Numbers, row, group, past, component),
-      );
+      const weighted = sum(scores.length, (past) => (scores[past] as number) * stored(pastV, v, row, group, past, component));
       return weighted / sum(scores.length, (past) => scores[past] as number);
     });
     expectClose(y, expected);

@@ -206,9 +206,9 @@ describe('refusals', () => {
     const faults = await faultsOf(() =>
       readLlama({ model_type: 'llama', hidden_size: -1, num_attention_heads: 2, hidden_act: 'gelu', rope_scaling: {} }, 'config'),
     );
-    const fields = faults.map((fault) => fault.split(':')[0]);
-    expect(fields.toSorted()).toEqual(
-      ['hidden_act', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'rope_scaling', 'vocab_size'].toSorted(),
+    const fields = new Set(faults.map((fault) => fault.split(':')[0]));
+    expect(fields).toEqual(
+      new Set(['hidden_act', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'rope_scaling', 'vocab_size']),
     );
   });
 
