@@ -2,10 +2,11 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Body, events, formOf, get, makeTinyFolder, noisePng, tinyFlags } from '../support/server.js';
+import { type Body, events, formOf, get, makeTinyFolder, metric, noisePng, tinyFlags, until } from '../support/server.js';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const NODE = ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href, MAIN];
@@ -38,13 +39,22 @@ async function serve(flags: Record<string, string> = {}): Promise<{ child: Child
   throw new Error(`Expected a ready server but it printed ${printed}`);
 }
 
+/** A request whose body never ends, once the server is waiting for it. */
+async function stuckUpload(url: string): Promise<Socket> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  socket.on('error', () => undefined); // The server hangs up in the end.
+  socket.write('POST /v1/captions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{');
+  await until(async () => (await metric(url, 'graft_queue_length')) === 1);
+  return socket;
+}
+
 function graft(...args: string[]): { status: number | null; stdout: string; stderr: string } {
   return spawnSync(process.execPath, [...NODE, ...args], { cwd: folder, encoding: 'utf8', env: { PATH: process.env['PATH'] } });
 }
 
 describe('graft serve', () => {
   test('on SIGTERM finishes what it has begun, refuses what is new, and ends with 0', async () => {
-    const { child, url } = await serve();
+    const { child, url, output } = await serve();
     const exit = once(child, 'exit');
     const body = formOf({
       image: await noisePng(),
@@ -57,13 +67,35 @@ describe('graft serve', () => {
     const response = await fetch(`${url}/v1/captions`, { method: 'POST', body });
     const received: Body[] = [];
     for await (const event of events(response)) {
-      if (received.length === 0) child.kill('SIGTERM');
       received.push(event);
+      if (received.length > 1) continue;
+      child.kill('SIGTERM');
+      await until(() => output().includes('graft is stopping'));
+      await expect(get(`${url}/health/live`)).rejects.toThrow('fetch failed');
     }
     expect(received.at(-1)?.object).toBe('caption');
     expect(received.at(-1)?.captions).toHaveLength(8);
     expect(await exit).toEqual([0, null]);
-    await expect(get(`${url}/health/live`)).rejects.toThrow();
+  });
+
+  test('gives requests that do not end no more than drainMs', async () => {
+    const { child, url } = await serve({ drainMs: '50' });
+    const exit = once(child, 'exit');
+    const upload = await stuckUpload(url);
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([0, null]);
+    upload.destroy();
+  });
+
+  test('on a second signal ends at once', async () => {
+    const { child, url, output } = await serve({ drainMs: '3600000' });
+    const exit = once(child, 'exit');
+    const upload = await stuckUpload(url);
+    child.kill('SIGTERM');
+    await until(() => output().includes('graft is stopping'));
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([143, null]);
+    upload.destroy();
   });
 
   test('logs one line a request, without prompt or image', async () => {

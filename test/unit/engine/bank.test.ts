@@ -272,6 +272,24 @@ const someLayout: fc.Arbitrary<Layout & { readonly gateKey: string }> = fc.oneof
     }),
 );
 
+/** Lays out one run after the other in one bank, and each in a bank of its own. */
+function checkRefills(layouts: readonly (Layout & { readonly gateKey: string })[]): void {
+  const bank = new Bank(SHAPE);
+  for (const layout of layouts) {
+    const fresh = new Bank(SHAPE);
+    const [variant, expected] = [bank, fresh].map((each) => each.arrange(adaptersOf(layout), layout.contexts));
+    expect(variant).toBe(expected);
+    const asked = variant === 'scale' ? 'scale' : 'rank';
+    const [actual, wanted] = [bank, fresh].map((each) => {
+      const feeds = Object.entries(each.feeds(asked, layout.tokens, layout.gateKey, layout.contextOf));
+      // Bytes, because comparing millions of numbers one by one is slow.
+      const bytes = ({ data }: Tensor): Buffer => Buffer.from(new Uint8Array((data as Float32Array).slice().buffer));
+      return new Map(feeds.map(([name, tensor]) => [name, [tensor.dims.join(), bytes(tensor).toString('base64')]]));
+    });
+    expect(actual).toEqual(wanted);
+  }
+}
+
 describe('content', () => {
   it('is the adapters’ arithmetic for every row and token, in the program asked for and in one with gates (property)', () => {
     fc.assert(
@@ -288,23 +306,25 @@ describe('content', () => {
     );
   });
 
-  it('after any change of membership is that of a bank filled afresh (property)', () => {
+  it('after any change of contexts and rows is that of a bank filled afresh (property)', () => {
+    fc.assert(fc.property(fc.array(someLayout, { minLength: 2, maxLength: 8 }), checkRefills), { numRuns: 40 });
+  });
+
+  it('while rows join and leave one by one is that of a bank filled afresh (property)', () => {
+    const pool: Name[] = ['small', 'wide', 'wider', 'ia3', 'bitfit'];
+    const change = fc.record({ leaves: fc.option(fc.nat()), joins: fc.option(fc.constantFrom(...pool, 'base' as const)) });
     fc.assert(
-      fc.property(fc.array(someLayout, { minLength: 2, maxLength: 8 }), (layouts) => {
-        const bank = new Bank(SHAPE);
-        for (const layout of layouts) {
-          const fresh = new Bank(SHAPE);
-          const [variant, expected] = [bank, fresh].map((each) => each.arrange(adaptersOf(layout), layout.contexts));
-          expect(variant).toBe(expected);
-          const asked = variant === 'scale' ? 'scale' : 'rank';
-          const [actual, wanted] = [bank, fresh].map((each) => {
-            const feeds = Object.entries(each.feeds(asked, layout.tokens, layout.gateKey, layout.contextOf));
-            // Bytes, because comparing millions of numbers one by one is slow.
-            const bytes = ({ data }: Tensor): Buffer => Buffer.from(new Uint8Array((data as Float32Array).slice().buffer));
-            return new Map(feeds.map(([name, tensor]) => [name, [tensor.dims.join(), bytes(tensor).toString('base64')]]));
-          });
-          expect(actual).toEqual(wanted);
-        }
+      fc.property(fc.array(change, { minLength: 5, maxLength: 20 }), (changes) => {
+        const rows: (Name | null)[] = [];
+        const layouts = changes.map(({ leaves, joins }) => {
+          const last = leaves !== null && rows.length > 1 ? rows.pop() : undefined;
+          // As in the running batch: the last row moves into the hole.
+          if (last !== undefined && leaves !== null && leaves % (rows.length + 1) < rows.length)
+            rows[leaves % (rows.length + 1)] = last;
+          if (joins !== null || rows.length === 0) rows.push(joins === 'base' ? null : joins);
+          return { ...decoding(...rows), gateKey: 'decode' };
+        });
+        checkRefills(layouts);
       }),
       { numRuns: 60 },
     );
