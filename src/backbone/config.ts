@@ -30,9 +30,18 @@ export async function requireJson(folder: string, name: string): Promise<unknown
   return value;
 }
 
+/** Zod's own sentences for these say what was expected, not what came. Others (and messages of the schema's own) stay as they are. */
+function describe(issue: z.core.$ZodRawIssue): string | undefined {
+  const received = issue.input === undefined ? 'nothing' : JSON.stringify(issue.input).slice(0, 80);
+  if (issue.code === 'invalid_type') return `Expected ${issue.expected} but received ${received}`;
+  if (issue.code === 'invalid_value')
+    return `Expected ${issue.values.map((one) => JSON.stringify(one)).join(' or ')} but received ${received}`;
+  return undefined;
+}
+
 /** Validates with all faults in one error: `subject: path: message; ...`. */
 export function parseWith<Schema extends z.ZodType>(schema: Schema, value: unknown, subject: string): z.output<Schema> {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { error: describe });
   if (result.success) return result.data;
   const faults = result.error.issues.map((issue) => `${issue.path.join('.') || 'file'}: ${issue.message}`);
   throw AppError.ofFaults('invalid_file', subject, faults);

@@ -4,6 +4,7 @@
  */
 import type { LoadedAdapter } from '../adapter/adapter.js';
 import { type BackboneDescription, openWeights } from '../backbone/backbone.js';
+import { AppError } from '../errors.js';
 import { float32, int32, int64, Session, type Tensor } from '../runtime/session.js';
 import { Bank } from './bank.js';
 import { KvCache } from './kv.js';
@@ -11,6 +12,9 @@ import { type BankShape, buildProgram, names, type Variant } from './program.js'
 
 /** Below this, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model). */
 const MAX_LEAN_BYTES = 256 * 1024 * 1024;
+
+/** onnxruntime's attention kernel takes no other heads. */
+const HEAD_DIM_STEP = 8;
 
 export interface DecoderOptions {
   readonly threads: number;
@@ -77,6 +81,13 @@ export class Decoder {
 
   /** Builds the program that LoRA and BitFit need; the others follow when a batch first needs them. */
   static async open(backbone: BackboneDescription, options: DecoderOptions): Promise<Decoder> {
+    const { headDim } = backbone.language;
+    if (headDim % HEAD_DIM_STEP !== 0) {
+      throw new AppError(
+        'unsupported_model',
+        `${backbone.languageFolder}: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`,
+      );
+    }
     const { session, bank, weightBytes } = await openSession(backbone, 'rank', options);
     const decoder = new Decoder(backbone, options, bank, weightBytes);
     decoder.#sessions.set('rank', Promise.resolve(session));
