@@ -1,9 +1,9 @@
 /**
  * `npm run bench:serve`: the engine process under load, as the front end drives it (an in-process client over the same IPC): requests/s, tokens/s and
  * time to first token for base rows, one adapter, and many adapters in turn or Zipf-mixed, hot and with a cache that holds only four.
- * Every figure stands beside a base-only run of the same length right before it: the ratio is the result, the machine's speed is not.
+ * Every mix runs in turn with base-only runs of the same length: the ratio is the result, the machine's speed is not.
  *
- *     npm run bench:serve -- [--model real|30m|135m] [--rank 8] [--requests 200] [--prompt 16] [--tokens 32] [--threads 2] [--concurrency 1,8,32]
+ *     npm run bench:serve -- [--model real|30m|135m] [--rank 8] [--requests 96] [--prompt 16] [--tokens 32] [--threads 2] [--concurrency 1,8,32]
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,7 +22,7 @@ const { values } = parseArgs({
   options: {
     model: { type: 'string', default: 'real' },
     rank: { type: 'string', default: '8' },
-    requests: { type: 'string', default: '200' },
+    requests: { type: 'string', default: '96' },
     prompt: { type: 'string', default: '16' },
     tokens: { type: 'string', default: '32' },
     threads: { type: 'string', default: '2' },
@@ -30,6 +30,8 @@ const { values } = parseArgs({
   },
 });
 const ADAPTERS = 64;
+/** Pairs of a base run and a mixed one. */
+const ROUNDS = 5;
 const requests = Number(values.requests);
 const promptTokens = Number(values.prompt);
 const newTokens = Number(values.tokens);
@@ -121,14 +123,46 @@ async function load(engine: SupervisedEngine, mix: Mix, concurrency: number, tot
   return { requestsPerS: total / seconds, tokensPerS: tokens / seconds, firstTokenMs: [quantile(0.5), quantile(0.95)] };
 }
 
-function row(label: string, { requestsPerS, tokensPerS, firstTokenMs: [p50, p95] }: Result, before: Result): string {
+/** The middle one, by a figure. */
+function median<T>(values: readonly T[], of: (value: T) => number): T {
+  return [...values].sort((a, b) => of(a) - of(b))[Math.floor(values.length / 2)] as T;
+}
+
+/** Base and mix in turn, so that a change of the machine's speed meets both: the ratios are medians over pairs. */
+async function pairs(
+  engine: SupervisedEngine,
+  mix: Mix,
+  concurrency: number,
+  total: number,
+): Promise<{ base: Result; mixed: Result; ratios: [number, number] }> {
+  const rounds: { base: Result; mixed: Result }[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    rounds.push({ base: await load(engine, base, concurrency, total), mixed: await load(engine, mix, concurrency, total) });
+  }
+  const ratio = (of: (result: Result) => number): number => {
+    const one = (pair: (typeof rounds)[number]): number => of(pair.mixed) / of(pair.base);
+    return one(median(rounds, one));
+  };
+  return {
+    base: median(
+      rounds.map((round) => round.base),
+      ({ tokensPerS }) => tokensPerS,
+    ),
+    mixed: median(
+      rounds.map((round) => round.mixed),
+      ({ tokensPerS }) => tokensPerS,
+    ),
+    ratios: [ratio(({ tokensPerS }) => tokensPerS), ratio(({ firstTokenMs }) => firstTokenMs[0])],
+  };
+}
+
+function row(label: string, { requestsPerS, tokensPerS, firstTokenMs: [p50, p95] }: Result, ratios: readonly number[]): string {
   const cells = [
     requestsPerS.toFixed(1),
     tokensPerS.toFixed(0),
     p50.toFixed(1),
     p95.toFixed(1),
-    (tokensPerS / before.tokensPerS).toFixed(2),
-    (p50 / before.firstTokenMs[0]).toFixed(2),
+    ...ratios.map((ratio) => ratio.toFixed(2)),
   ];
   return `| ${label} | ${cells.join(' | ')} |`;
 }
@@ -154,13 +188,11 @@ async function measure(title: string, adapterCacheBytes: number, chosen: typeof 
   );
   for (const concurrency of values.concurrency.split(',').map(Number)) {
     const total = Math.max(concurrency, concurrency === 1 ? Math.ceil(requests / 4) : requests);
-    for (const [, mix] of [['base', base] as const, ...chosen])
-      await load(engine, mix, concurrency, Math.max(concurrency, ADAPTERS));
-    for (const [name, mix] of chosen) {
-      const before = await load(engine, base, concurrency, total);
-      const result = await load(engine, mix, concurrency, total);
-      if (name === chosen[0]?.[0]) console.log(row(`${concurrency}, base only`, before, before));
-      console.log(row(`${concurrency}, ${name}`, result, before));
+    for (const [, mix] of chosen) await load(engine, mix, concurrency, ADAPTERS);
+    for (const [index, [name, mix]] of chosen.entries()) {
+      const { base: before, mixed, ratios } = await pairs(engine, mix, concurrency, total);
+      if (index === 0) console.log(row(`${concurrency}, base only`, before, [1, 1]));
+      console.log(row(`${concurrency}, ${name}`, mixed, ratios));
     }
   }
   const sorted = loads.seconds.sort((a, b) => a - b);

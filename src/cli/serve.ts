@@ -52,6 +52,9 @@ export async function startServer(config: Config): Promise<RunningServer> {
   });
   engine.whenReady.catch(() => undefined); // Awaited below; it may fail before that.
   engine.onCounts((counts) => metrics.counts(counts));
+  engine.onLoaded(({ name: adapter, digest, method, matched, targeted, bytes, loadMs }) => {
+    log.info({ adapter, digest, method, bytes, ms: Math.round(loadMs) }, `matched ${matched} of ${targeted} modules`);
+  });
   engine.onRestart((reason) => {
     metrics.engineRestarted();
     log.error({ reason }, 'the engine process ended and is started again');

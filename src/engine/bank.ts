@@ -9,11 +9,11 @@
  */
 import type { AdapterGroup, LoadedAdapter } from '../adapter/adapter.js';
 import type { LinearModule } from '../backbone/module.js';
-import { float32, type Tensor } from '../runtime/session.js';
+import { bool, float32, type Tensor } from '../runtime/session.js';
 import { type BankShape, names, type Site, type Variant } from './program.js';
 
 /** Distinct adapters share one group while it has at most this many columns (bench/RESULTS.md, "bank layout"). */
-const MAX_SHARED_COLUMNS = 64;
+const MAX_SHARED_COLUMNS = 32;
 
 /** One adapter group's place in a bank group. */
 interface Placement {
@@ -42,12 +42,18 @@ interface Slot {
   buffer: Float32Array;
 }
 
+/** A bank of which every group is yet to be filled. */
+const NOTHING = { rank: -1, scales: -1, keys: [] };
+
 export class Bank {
   readonly #shape: BankShape;
   readonly #parts: readonly number[];
   readonly #slots = new Map<string, Slot>();
   #arrangement: Arrangement | undefined;
-  #filled: { rank: number; scales: number; keys: string[] } = { rank: -1, scales: -1, keys: [] };
+  /** What the arrangement is of. */
+  #rows: readonly (LoadedAdapter | null)[] = [];
+  #contexts: readonly string[] = [];
+  #filled: { readonly rank: number; readonly scales: number; readonly keys: string[] } = NOTHING;
   #feeds: Record<string, Tensor> = {};
   #gateKey = '';
   #gateFeeds: Record<string, Tensor> = {};
@@ -59,11 +65,17 @@ export class Bank {
 
   /** Lays out these rows' adapters (null: base row) for tokens of these contexts, and says which program they need. */
   arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly string[]): Variant {
+    // Most steps run the rows of the step before.
+    if (this.#arrangement && contexts === this.#contexts && sameElements(rows, this.#rows)) return this.#arrangement.variant;
     const arrangement = arrange(rows, contexts);
     if (arrangement.key !== this.#arrangement?.key) {
-      this.#arrangement = arrangement;
+      // Forgotten until it is filled: where memory runs out half-way, the next run starts over.
+      this.#arrangement = undefined;
       this.#fill(arrangement);
     }
+    this.#arrangement = arrangement;
+    this.#rows = [...rows];
+    this.#contexts = contexts;
     return arrangement.variant;
   }
 
@@ -99,7 +111,7 @@ export class Bank {
     groups.forEach((group, index) => {
       keys[index] = group.key;
     });
-    this.#filled = { rank, scales, keys };
+    this.#filled = NOTHING;
 
     const feeds: Record<string, Tensor> = {};
     const place = (
@@ -115,7 +127,7 @@ export class Bank {
         target.fill(0);
         for (const placement of groups[index]?.placements ?? []) write(target, placement);
       }
-      feeds[name] = float32(buffer.subarray(0, groups.length * size), [groups.length, height, width]);
+      feeds[name] = this.#tensor(name, buffer, [groups.length, height, width]);
     };
 
     for (const site of this.#shape.sites) {
@@ -137,6 +149,7 @@ export class Bank {
         if (delta) target.set(delta, scale * width);
       });
     }
+    this.#filled = { rank, scales, keys };
     this.#feeds = feeds;
   }
 
@@ -145,7 +158,7 @@ export class Bank {
     tokens: number,
     contextOf: (row: number, token: number) => string,
   ): Record<string, Tensor> {
-    const gate = new Float32Array(rows.length * tokens * rank);
+    const gate = new Uint8Array(rows.length * tokens * rank);
     const offset = new Float32Array(gate.length);
     const scaleGate = new Float32Array(rows.length * tokens * scales);
     rows.forEach((placements, row) => {
@@ -154,8 +167,9 @@ export class Bank {
         for (const { group, column, scale } of placements) {
           if (group.context !== context && group.context !== 'all') continue;
           const at = (row * tokens + token) * rank + column;
-          gate.fill(1, at, at + group.rank);
-          offset.fill(group.a0, at, at + group.rank);
+          // A constant column is all offset: its A is zeros.
+          if (group.a0 === 0) gate.fill(1, at, at + group.rank);
+          else offset.fill(group.a0, at, at + group.rank);
           if (scale >= 0) scaleGate[(row * tokens + token) * scales + scale] = 1;
         }
       }
@@ -163,10 +177,18 @@ export class Bank {
     const feeds: Record<string, Tensor> = { [names.scaleGate]: float32(scaleGate, [rows.length, tokens, scales]) };
     for (const parts of this.#parts) {
       const shape = [rows.length, tokens, rank * parts];
-      feeds[names.gate(parts)] = float32(repeatColumns(gate, rank, parts), shape);
-      feeds[names.offset(parts)] = float32(repeatColumns(offset, rank, parts), shape);
+      feeds[names.gate(parts)] = bool(repeatColumns(gate, rank, parts, new Uint8Array(gate.length * parts)), shape);
+      feeds[names.offset(parts)] = float32(repeatColumns(offset, rank, parts, new Float32Array(offset.length * parts)), shape);
     }
     return feeds;
+  }
+
+  /** A tensor over the beginning of a buffer; the one of the last filling where it is the same. */
+  #tensor(name: string, buffer: Float32Array, shape: readonly [number, number, number]): Tensor {
+    const last = this.#feeds[name];
+    const data = last?.data as Float32Array | undefined;
+    if (last && data?.buffer === buffer.buffer && shape.every((size, axis) => size === last.dims[axis])) return last;
+    return float32(buffer.subarray(0, shape[0] * shape[1] * shape[2]), shape);
   }
 
   #buffer(name: string, size: number): { buffer: Float32Array; grown: boolean } {
@@ -201,8 +223,9 @@ function arrange(rows: readonly (LoadedAdapter | null)[], contexts: readonly str
     return { key: `own:${groups.map(({ key }) => key).join('|')}`, groups, rows: perRow, ...sizes(groups, perRow, contexts) };
   }
 
-  const digests = [...visible.keys()];
-  const placements = place([...visible.values()].flat());
+  // In an order of their own: where rows only change places, nothing is copied.
+  const digests = [...visible.keys()].sort();
+  const placements = place(digests.flatMap((digest) => visible.get(digest) ?? []));
   const groups = [{ key: `${prefix}:${digests.join()}`, placements }];
   const perRow = rows.map((adapter) => placements.filter(({ group }) => adapter && visible.get(adapter.digest)?.includes(group)));
   const membership = rows.map((adapter) => (adapter ? digests.indexOf(adapter.digest) : -1)).join();
@@ -238,24 +261,31 @@ function sizes(
 
 /** A's of a site side by side: the columns of its j-th projection start at j · rank. */
 function writeA(target: Float32Array, width: number, rank: number, site: Site, { group, column }: Placement): void {
-  site.forEach((module, part) => {
+  for (const [part, module] of site.entries()) {
     const columns = group.columns.get(module.name);
-    if (!columns?.a) return;
-    const { a, rank: own } = columns;
-    const first = part * rank + column;
-    for (let row = 0; row < module.inFeatures; row++) {
-      for (let at = 0; at < own; at++) target[row * width + first + at] = a[row * own + at] as number;
-    }
-  });
+    if (columns?.a) copyColumns(columns.a, columns.rank, target, width, part * rank + column);
+  }
 }
 
-function repeatColumns(source: Float32Array, columns: number, times: number): Float32Array {
-  if (times === 1) return source;
-  const result = new Float32Array(source.length * times);
-  for (let at = 0; at < source.length; at += columns) {
-    for (let copy = 0; copy < times; copy++) result.set(source.subarray(at, at + columns), at * times + copy * columns);
+/** A matrix of `own` columns into columns `first` ... of one that is `width` wide. The bank's hottest loop: nothing else in here. */
+function copyColumns(source: Float32Array, own: number, target: Float32Array, width: number, first: number): void {
+  const { length } = source;
+  let to = first;
+  for (let from = 0; from < length; to += width) {
+    for (let at = 0; at < own; at++) target[to + at] = source[from++] as number;
   }
-  return result;
+}
+
+/** Fills `target`: every run of `columns` of the source, `times` over. */
+function repeatColumns<T extends Uint8Array | Float32Array>(source: T, columns: number, times: number, target: T): T {
+  for (let at = 0; at < source.length; at += columns) {
+    for (let copy = 0; copy < times; copy++) target.set(source.subarray(at, at + columns), at * times + copy * columns);
+  }
+  return target;
+}
+
+function sameElements<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((element, index) => element === b[index]);
 }
 
 function sum(values: readonly number[]): number {

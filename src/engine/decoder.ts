@@ -94,6 +94,11 @@ export class Decoder {
     return decoder;
   }
 
+  /** Opens the program that rows of this adapter need, so that a failure is theirs alone and not that of the batch which they join. */
+  async prepare(adapter: LoadedAdapter | null): Promise<void> {
+    if (adapter?.groups.some(({ scales }) => scales.size > 0)) await this.#session('scale');
+  }
+
   /** Fills rows firstRow ... with their prompts; logits of each row's last token. */
   async prefill(firstRow: number, rows: readonly PrefillRow[]): Promise<Float32Array[]> {
     const lengths = rows.map((row) => this.#lengthOf(row));
@@ -116,6 +121,8 @@ export class Decoder {
 
   /** One step of the first rows; logits of each. */
   async decode(rows: readonly DecodeRow[]): Promise<Float32Array[]> {
+    // These are all the rows there are: one that was very long and has left slows them down no longer.
+    this.kv.shrink(Math.max(...rows.map(({ length }) => length + 1)), rows.length);
     const logits = await this.#run(this.#decodeBank, {
       firstRow: 0,
       adapters: rows.map(({ adapter }) => adapter),
@@ -207,6 +214,8 @@ export class Decoder {
     if (known) return known;
     const opening = openSession(this.#backbone, variant, this.#options).then(({ session }) => session);
     this.#sessions.set(variant, opening);
+    // A failure (of memory, say) is that of the run that asked; the next one tries again.
+    opening.catch(() => this.#sessions.delete(variant));
     return opening;
   }
 

@@ -4,7 +4,7 @@
  *
  * Attention could append to the buffers in place (they would be input and output at once), but onnxruntime's Node binding copies every output out of
  * a run, the whole cache each step. So a run only reads the cache, gives the keys and values of its own tokens, and `append` writes those few numbers.
- * What a run reads is proportional to `capacity`; it is therefore as small as the longest row allows, in powers of two.
+ * What a run reads is proportional to `capacity`; it is therefore about as small as the longest row allows, in powers of two.
  */
 import { float32, type Tensor } from '../runtime/session.js';
 import { names } from './program.js';
@@ -19,6 +19,8 @@ export interface KvShape {
 }
 
 const SMALLEST_CAPACITY = 64;
+/** Rows are moved into less room only where it is so many times less: growing and shrinking by turns would cost more than it saves. */
+const SHRINK_FACTOR = 4;
 
 export class KvCache {
   readonly shape: KvShape;
@@ -31,8 +33,8 @@ export class KvCache {
   constructor(shape: KvShape) {
     this.shape = shape;
     this.#names = Array.from({ length: shape.layers }, (_, layer) => [names.past(layer, 'k'), names.past(layer, 'v')]).flat();
-    this.#capacity = Math.min(SMALLEST_CAPACITY, shape.maxLength);
-    this.#buffers = this.#allocate();
+    this.#capacity = this.#capacityFor(0);
+    this.#buffers = this.#allocate(this.#capacity);
   }
 
   /** Tokens that every row has room for now. */
@@ -52,6 +54,8 @@ export class KvCache {
         return [this.#names[index] as string, float32(rows, [count, kvHeads, this.#capacity, headDim])];
       }),
     );
+    // Any rows can be asked for, but a batch asks for few at a time: their number must not grow with the square of the rows.
+    if (this.#views.size >= 2 * this.shape.rows) this.#views.clear();
     this.#views.set(key, view);
     return view;
   }
@@ -60,23 +64,15 @@ export class KvCache {
   reserve(length: number, rows: number): void {
     if (length > this.shape.maxLength)
       throw new RangeError(`Expected a row of at most ${this.shape.maxLength} tokens but received ${length}`);
-    let capacity = Math.min(SMALLEST_CAPACITY, this.shape.maxLength);
-    while (capacity < length) capacity = Math.min(capacity * 2, this.shape.maxLength);
-    // It shrinks only where nothing has to be moved for it.
-    if (capacity === this.#capacity || (capacity < this.#capacity && rows > 0)) return;
-    const { kvHeads, headDim } = this.shape;
-    const old = { buffers: this.#buffers, stride: this.#capacity * headDim };
-    this.#capacity = capacity;
-    this.#buffers = this.#allocate();
-    this.#views.clear();
-    for (const [index, buffer] of this.#buffers.entries()) {
-      for (let head = 0; head < rows * kvHeads; head++) {
-        buffer.set(
-          (old.buffers[index] as Float32Array).subarray(head * old.stride, (head + 1) * old.stride),
-          head * capacity * headDim,
-        );
-      }
-    }
+    const capacity = this.#capacityFor(length);
+    // What the other rows hold is not known here: they may be longer.
+    if (capacity > this.#capacity || (capacity < this.#capacity && rows === 0)) this.#move(capacity, rows);
+  }
+
+  /** Gives back room that is far more than the first `rows` rows need, which have at most `length` tokens; the other rows are lost. */
+  shrink(length: number, rows: number): void {
+    const capacity = this.#capacityFor(length);
+    if (capacity * SHRINK_FACTOR <= this.#capacity) this.#move(capacity, rows);
   }
 
   /**
@@ -114,8 +110,31 @@ export class KvCache {
     }
   }
 
-  #allocate(): Float32Array[] {
-    return this.#names.map(() => new Float32Array(this.shape.rows * this.#rowSize));
+  #capacityFor(length: number): number {
+    let capacity = Math.min(SMALLEST_CAPACITY, this.shape.maxLength);
+    while (capacity < length) capacity = Math.min(capacity * 2, this.shape.maxLength);
+    return capacity;
+  }
+
+  /** Buffers of another capacity, with what the first rows hold. Throws RangeError, and changes nothing, where memory does not suffice. */
+  #move(capacity: number, rows: number): void {
+    const { kvHeads, headDim } = this.shape;
+    const buffers = this.#allocate(capacity);
+    const stride = this.#capacity * headDim;
+    const kept = Math.min(this.#capacity, capacity) * headDim;
+    for (const [index, buffer] of buffers.entries()) {
+      const old = this.#buffers[index] as Float32Array;
+      for (let head = 0; head < rows * kvHeads; head++)
+        buffer.set(old.subarray(head * stride, head * stride + kept), head * capacity * headDim);
+    }
+    this.#capacity = capacity;
+    this.#buffers = buffers;
+    this.#views.clear();
+  }
+
+  #allocate(capacity: number): Float32Array[] {
+    const { rows, kvHeads, headDim } = this.shape;
+    return this.#names.map(() => new Float32Array(rows * kvHeads * capacity * headDim));
   }
 
   get #rowSize(): number {

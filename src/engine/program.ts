@@ -4,9 +4,10 @@
  *
  * The bank's arithmetic for one projection, all adapters of the batch at once (G = rows, or 1 where all rows share one group):
  *     h = x · A                    [rows, tokens, rank]      A [G, in, rank]
- *     h = h ⊙ gate + offset        [rows, tokens, rank]      gate: which columns a token sees; offset: BitFit's constant column
+ *     h = gate ? h : offset        [rows, tokens, rank]      gate: which columns a token sees; offset: BitFit's constant column, else 0
  *     y = W x + b + h · B          [rows, tokens, out]       B [G, rank, out]
  * and IA3's, where the method occurs:  y ← y + y ⊙ (scaleGate · S), S [G, scales, out], or the same on x for the FFN's inner activation.
+ * The gate chooses and does not multiply: an adapter of huge numbers may overflow in its columns, and infinity times zero would be NaN in other rows.
  *
  * Projections that read one input (q, k, v; gate, up) form a site and share one product with their A's side by side: fewer launches.
  * What a batch does not need costs a small model a good part of its step, so there are programs without it (`Variant`).
@@ -167,7 +168,7 @@ class BankInputs {
   #gate(parts: number, h: Value): Value {
     if (this.#variant === 'open') return h;
     const { gate, offset } = this.#gatesFor(parts);
-    return add(this.#g, mul(this.#g, h, gate), offset);
+    return where(this.#g, gate, h, offset);
   }
 
   #gatesFor(parts: number): { gate: Value; offset: Value } {
@@ -175,7 +176,7 @@ class BankInputs {
     if (known) return known;
     const shape = ['rows', 'tokens', rankOf(parts)];
     const gates = {
-      gate: this.#g.input(names.gate(parts), 'float32', shape),
+      gate: this.#g.input(names.gate(parts), 'bool', shape),
       offset: this.#g.input(names.offset(parts), 'float32', shape),
     };
     this.#gates.set(parts, gates);
@@ -190,6 +191,11 @@ class BankInputs {
     const factor = matmul(g, this.#scaleGate, g.input(names.scale(module), 'float32', ['rows?', 'scales', width]));
     return add(g, x, mul(g, x, factor));
   }
+}
+
+/** Elements of x where the condition holds, of y elsewhere; all of one shape. */
+function where(g: Graph, condition: Value, x: Value, y: Value): Value {
+  return g.node('Where', [condition, x, y], [x])[0] as Value;
 }
 
 function rankOf(parts: number): string {

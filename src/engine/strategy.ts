@@ -49,6 +49,11 @@ export interface Vocabulary {
   readonly eosIds: readonly number[];
 }
 
+/** The most sequences of a request that are alive at any time. */
+export function widthOf({ numBeams, n }: Sampling): number {
+  return numBeams > 1 ? numBeams : n;
+}
+
 export function strategyFor(sampling: Sampling, vocabulary: Vocabulary, promptIds: readonly number[]): Strategy {
   return sampling.numBeams > 1 ? new Beams(sampling, vocabulary, promptIds) : new Samples(sampling, vocabulary, promptIds);
 }
@@ -65,7 +70,7 @@ class Samples implements Strategy {
   #started = false;
 
   constructor(sampling: Sampling, vocabulary: Vocabulary, promptIds: readonly number[]) {
-    this.width = sampling.n;
+    this.width = widthOf(sampling);
     this.#maxTokens = sampling.maxTokens;
     this.#eos = new Set(vocabulary.eosIds);
     this.#live = Array.from({ length: sampling.n }, (_, choice) => choice);
@@ -116,12 +121,9 @@ class Beams implements Strategy {
   #started = false;
   #steps = 0;
 
-  constructor(
-    { maxTokens, numBeams, lengthPenalty, earlyStopping, repetitionPenalty, n }: Sampling,
-    { size, eosIds }: Vocabulary,
-    promptIds: readonly number[],
-  ) {
-    this.width = numBeams;
+  constructor(sampling: Sampling, { size, eosIds }: Vocabulary, promptIds: readonly number[]) {
+    const { maxTokens, numBeams, lengthPenalty, earlyStopping, repetitionPenalty, n } = sampling;
+    this.width = widthOf(sampling);
     this.#search = new BeamSearch({
       numBeams,
       lengthPenalty,

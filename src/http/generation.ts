@@ -23,8 +23,12 @@ export class Scope {
     this.#startMs = exchange.startMs;
     this.#timeoutMs = timeoutMs;
     const controller = new AbortController();
+    this.signal = controller.signal;
     this.#timer = setTimeout(() => controller.abort(this.#tooLate()), this.remainingMs);
-    this.signal = AbortSignal.any([exchange.signal, controller.signal]);
+    // Not AbortSignal.any: Node keeps what that returns, and all that it leads to, for ever if a listener is left on it.
+    const leave = (): void => controller.abort(exchange.signal.reason);
+    if (exchange.signal.aborted) leave();
+    else exchange.signal.addEventListener('abort', leave, { once: true });
   }
 
   get elapsedMs(): number {

@@ -64,6 +64,11 @@ export function int64(data: BigInt64Array, shape: readonly number[]): Tensor {
   return new Tensor('int64', data, shape);
 }
 
+/** One byte an element, 0 or 1. */
+export function bool(data: Uint8Array, shape: readonly number[]): Tensor {
+  return new Tensor('bool', data, shape);
+}
+
 export function uint8(data: Uint8Array, shape: readonly number[]): Tensor {
   return new Tensor('uint8', data, shape);
 }

@@ -15,6 +15,7 @@ import type {
   EngineInfo,
   GenerateInput,
   GenerationEvent,
+  LoadedEvent,
   StepEvent,
 } from './protocol.js';
 import { EventStream } from './stream.js';
@@ -34,6 +35,7 @@ export interface EngineOptions {
 interface Outstanding {
   readonly stream: EventStream;
   started: boolean;
+  readonly onSettled: () => void;
 }
 
 const EMPTY_GAUGES: EngineGauges = {
@@ -67,6 +69,7 @@ export class SupervisedEngine implements EngineClient {
   #gauges = EMPTY_GAUGES;
   #reports: ((gauges: EngineGauges) => void)[] = [];
   readonly #countListeners: ((counts: EngineCounts) => void)[] = [];
+  readonly #loadedListeners: ((event: LoadedEvent) => void)[] = [];
   readonly #restartListeners: ((reason: string) => void)[] = [];
   #onDrained: (() => void) | undefined;
   #waiting = 0;
@@ -86,8 +89,10 @@ export class SupervisedEngine implements EngineClient {
       { onMessage: (event) => this.#receive(event), onExit: (reason) => this.#lost(reason) },
     );
     this.whenReady = this.#child.start().then(() => this.info as EngineInfo);
-    this.whenReady.catch(() => {
+    this.whenReady.catch((error: unknown) => {
       this.state = 'stopped';
+      this.#held = [];
+      this.#failAll(AppError.from(error));
     });
   }
 
@@ -113,24 +118,29 @@ export class SupervisedEngine implements EngineClient {
     signal: AbortSignal,
   ): AsyncIterableIterator<GenerationEvent>[] {
     if (this.state === 'stopped') throw new AppError('shutting_down', 'The server is shutting down', { retryAfterS: 1 });
+    const onAbort = (): void => {
+      for (const stream of streams) void stream.return();
+    };
+    let open = requests.length;
+    const onSettled = (): void => {
+      if (--open === 0) signal.removeEventListener('abort', onAbort);
+    };
     const numbered = requests.map((request) => ({ ...request, id: this.#nextId++ }));
     const streams = numbered.map(({ id }) => {
       const stream = new EventStream(() => this.#abandon(id));
-      this.#outstanding.set(id, { stream, started: false });
+      this.#outstanding.set(id, { stream, started: false, onSettled });
       this.#waiting++;
       return stream;
     });
     this.#send({ type: 'generate', image, requests: numbered });
-    const onAbort = (): void => {
-      for (const stream of streams) void stream.return();
-    };
     if (signal.aborted) onAbort();
     else signal.addEventListener('abort', onAbort, { once: true });
     return streams;
   }
 
   prefetch(adapters: readonly AdapterRef[]): void {
-    if (adapters.length > 0) this.#send({ type: 'prefetch', adapters });
+    // Only a hint: worth nothing to a process that is not there, which will load what the requests themselves name.
+    if (adapters.length > 0) this.#child.send({ type: 'prefetch', adapters });
   }
 
   report(timeoutMs: number): Promise<EngineGauges> {
@@ -146,6 +156,10 @@ export class SupervisedEngine implements EngineClient {
 
   onCounts(listener: (counts: EngineCounts) => void): void {
     this.#countListeners.push(listener);
+  }
+
+  onLoaded(listener: (event: LoadedEvent) => void): void {
+    this.#loadedListeners.push(listener);
   }
 
   onRestart(listener: (reason: string) => void): void {
@@ -178,7 +192,9 @@ export class SupervisedEngine implements EngineClient {
       const held = this.#held;
       this.#held = [];
       for (const command of held) this.#send(command);
-    } else if (event.type === 'step') {
+    } else if (event.type === 'loaded') {
+      for (const listener of this.#loadedListeners) listener(event);
+    } else {
       this.#step(event);
     }
   }
@@ -209,6 +225,7 @@ export class SupervisedEngine implements EngineClient {
     if (!entry) return;
     this.#outstanding.delete(id);
     if (!entry.started) this.#waiting--;
+    entry.onSettled();
     tell(entry.stream);
     if (this.#outstanding.size === 0) this.#onDrained?.();
   }
@@ -217,7 +234,8 @@ export class SupervisedEngine implements EngineClient {
   #abandon(id: number): void {
     if (!this.#outstanding.has(id)) return;
     this.#settle(id, () => {});
-    this.#send({ type: 'cancel', ids: [id] });
+    // What no process has yet is forgotten here, pixels and all: a restart may take long, and clients come again and again.
+    if (!this.#child.send({ type: 'cancel', ids: [id] })) this.#held = this.#held.flatMap((command) => without(command, id));
   }
 
   /** The process died: what it held is gone, what waits here is not. */
@@ -239,6 +257,13 @@ export class SupervisedEngine implements EngineClient {
   #failAll(error: AppError): void {
     for (const id of this.#outstanding.keys()) this.#settle(id, (stream) => stream.fail(error));
   }
+}
+
+/** A held command less one request; nothing where that was all of it. */
+function without(command: EngineCommand, id: number): EngineCommand[] {
+  if (command.type !== 'generate') return [command];
+  const requests = command.requests.filter((request) => request.id !== id);
+  return requests.length > 0 ? [{ ...command, requests }] : [];
 }
 
 const CLOSE_GRACE_MS = 2_000;

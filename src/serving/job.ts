@@ -2,7 +2,7 @@
 import type { LoadedAdapter } from '../adapter/adapter.js';
 import type { Lease } from '../adapter/cache.js';
 import type { Member } from '../engine/batch.js';
-import { type Strategy, strategyFor, type Vocabulary } from '../engine/strategy.js';
+import { type Strategy, strategyFor, type Vocabulary, widthOf } from '../engine/strategy.js';
 import type { GenerateRequest, GenerateResult } from './protocol.js';
 import type { Candidate } from './scheduler.js';
 
@@ -16,7 +16,6 @@ export class Job implements Member, Candidate {
   readonly request: GenerateRequest;
   /** Digest of its image; null for a text request. */
   readonly image: string | null;
-  readonly strategy: Strategy;
   readonly imageTokens: number;
   readonly abort = new AbortController();
   lease: Lease | null = null;
@@ -26,6 +25,8 @@ export class Job implements Member, Candidate {
   ended: 'cancelled' | 'deadline_exceeded' | null = null;
   visionHit = false;
 
+  readonly #limits: JobLimits;
+  #strategy: Strategy | undefined;
   readonly #arrivedMs = performance.now();
   #adapterMs = 0;
   #visionMs = 0;
@@ -38,9 +39,7 @@ export class Job implements Member, Candidate {
     this.request = request;
     this.image = image;
     this.imageTokens = image === null ? 0 : limits.imageTokens;
-    const room = limits.contextLength - this.tokens;
-    const sampling = { ...request.sampling, maxTokens: Math.min(request.sampling.maxTokens, room) };
-    this.strategy = strategyFor(sampling, limits.vocabulary, request.promptIds);
+    this.#limits = limits;
     if (request.deadlineMs !== null) {
       this.#timer = setTimeout(() => {
         this.ended ??= 'deadline_exceeded';
@@ -57,8 +56,18 @@ export class Job implements Member, Candidate {
     return this.request.promptIds;
   }
 
+  get strategy(): Strategy {
+    if (!this.#strategy) throw new TypeError('Expected a job that has joined the batch but it still waits');
+    return this.#strategy;
+  }
+
   get width(): number {
-    return this.strategy.width;
+    return widthOf(this.request.sampling);
+  }
+
+  /** Tokens drawn so far. */
+  get generated(): number {
+    return this.#strategy?.generated ?? 0;
   }
 
   get tokens(): number {
@@ -82,7 +91,12 @@ export class Job implements Member, Candidate {
     this.#markReady();
   }
 
+  /** Only now gets its strategy: a sampler has buffers as long as the vocabulary, and hundreds of jobs may wait. Throws RangeError as that does. */
   joined(): void {
+    const { vocabulary, contextLength } = this.#limits;
+    const { sampling, promptIds } = this.request;
+    const maxTokens = Math.min(sampling.maxTokens, contextLength - this.tokens);
+    this.#strategy = strategyFor({ ...sampling, maxTokens }, vocabulary, promptIds);
     this.#startedMs = performance.now();
     if (this.#readyMs === 0) this.#readyMs = this.#arrivedMs;
   }

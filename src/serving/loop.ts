@@ -133,36 +133,46 @@ export class ServingLoop {
   }
 
   #accept(request: GenerateRequest, pixels: Pixels | null): void {
-    const { vision, contextLength } = this.#engine;
     try {
-      if (pixels && !vision)
-        throw new AppError(
-          'invalid_request',
-          `Expected a text request: backbone ${this.#engine.backbone.name} has no vision encoder`,
-          { param: 'image' },
-        );
       const job = new Job(request, pixels?.digest ?? null, this.#limits, () => this.#wake());
       this.#jobs.set(request.id, job);
       this.#waiting.add(job);
-      if (job.tokens >= contextLength) {
-        throw new AppError(
-          'context_length_exceeded',
-          `Expected a prompt of fewer than ${contextLength} tokens, the image's included, but received ${job.tokens}`,
-          { param: 'prompt' },
-        );
-      }
-      if (job.width > this.#engine.decoder.kv.shape.rows) {
-        throw new AppError(
-          'invalid_request',
-          `Expected at most ${this.#engine.decoder.kv.shape.rows} sequences in one request but received ${job.width}`,
-          { param: request.sampling.numBeams > 1 ? 'num_beams' : 'n' },
-        );
-      }
+      this.#check(job);
       if (request.adapter) this.#lease(job);
       if (pixels) this.#want(job, pixels);
     } catch (error) {
       this.#end(request.id, AppError.from(error));
     }
+  }
+
+  /** What would fail in a run would fail for all rows of that run: it is refused before. */
+  #check({ request: { adapter, promptIds, sampling }, image, tokens, width }: Job): void {
+    const { backbone, contextLength, decoder } = this.#engine;
+    const refuse = (param: string, message: string): never => {
+      throw new AppError('invalid_request', message, { param });
+    };
+    if (image !== null && !backbone.vision)
+      refuse('image', `Expected a text request: backbone ${backbone.name} has no vision encoder`);
+    if (image !== null && adapter === null)
+      refuse('adapter', 'Expected an adapter for a request with an image but received none: a bare backbone cannot see');
+    if (promptIds.length === 0) refuse('prompt', 'Expected a prompt of at least one token but received none');
+    const { vocabSize } = backbone.language;
+    const stranger = promptIds.find((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize));
+    if (stranger !== undefined)
+      refuse('prompt', `Expected token ids from 0 to ${vocabSize - 1} in the prompt but received ${stranger}`);
+    if (tokens >= contextLength) {
+      throw new AppError(
+        'context_length_exceeded',
+        `Expected a prompt of fewer than ${contextLength} tokens, the image's included, but received ${tokens}`,
+        { param: 'prompt' },
+      );
+    }
+    const { rows } = decoder.kv.shape;
+    if (width > rows)
+      refuse(
+        sampling.numBeams > 1 ? 'num_beams' : 'n',
+        `Expected at most ${rows} sequences in one request but received ${width}`,
+      );
   }
 
   #lease(job: Job): void {
@@ -179,7 +189,10 @@ export class ServingLoop {
           if (this.#jobs.get(job.request.id) !== job) late.release();
           else job.gotLease(late);
         },
-        (error: unknown) => this.#end(job.request.id, AppError.from(error)),
+        (error: unknown) => {
+          // Where the job has ended by itself, this is only its own abort.
+          if (this.#jobs.get(job.request.id) === job) this.#end(job.request.id, AppError.from(error));
+        },
       )
       .finally(() => this.#wake());
   }
@@ -231,8 +244,9 @@ export class ServingLoop {
     const joining: Job[] = [];
     for (const job of admit(this.#waiting, batch.freeRows, this.#options.prefillTokens)) {
       this.#waiting.delete(job);
-      job.joined();
       try {
+        job.joined();
+        await this.#engine.decoder.prepare(job.adapter);
         if (job.features && job.adapter) job.imageEmbeddings = await this.#engine.embedImage(job.adapter, job.features);
         joining.push(job);
       } catch (error) {
@@ -257,7 +271,6 @@ export class ServingLoop {
     for (const { member, choice, tokenId } of outcome.emitted) this.#tokens.push([member.request.id, choice, tokenId]);
     for (const job of outcome.finished) {
       const result = job.result();
-      this.#counts.generatedTokens += job.strategy.generated;
       this.#finished.push({ id: job.request.id, result });
       this.#forget(job);
     }
@@ -295,6 +308,7 @@ export class ServingLoop {
   #forget(job: Job): void {
     this.#jobs.delete(job.request.id);
     this.#waiting.delete(job);
+    this.#counts.generatedTokens += job.generated;
     job.release();
   }
 

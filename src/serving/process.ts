@@ -2,6 +2,7 @@
  * The engine process: loads a backbone, says `ready`, and serves until its parent goes. Started by client.ts, which passes `EngineOptions` as JSON.
  * A fault of the backbone is told as `fatal` before `ready`: starting again would not mend it.
  */
+import type { AdapterRef, LoadedAdapter } from '../adapter/adapter.js';
 import { AdapterCache } from '../adapter/cache.js';
 import { AdapterLoader } from '../adapter/loader.js';
 import { describeBackbone } from '../backbone/backbone.js';
@@ -29,7 +30,14 @@ async function main(): Promise<void> {
     const { eosIds } = await Tokenizer.open(backbone.languageFolder);
     const loader = new AdapterLoader(backbone.target);
     loader.start();
-    const cache = new AdapterCache({ maxBytes: options.adapterCacheBytes, load: (ref) => loader.load(ref) });
+    const loaded = async (ref: AdapterRef): Promise<LoadedAdapter> => {
+      const sentMs = performance.now();
+      const adapter = await loader.load(ref);
+      const { name, digest, method, matched, targeted, bytes } = adapter;
+      parent.send({ type: 'loaded', name, digest, method, matched, targeted, bytes, loadMs: performance.now() - sentMs });
+      return adapter;
+    };
+    const cache = new AdapterCache({ maxBytes: options.adapterCacheBytes, load: (ref) => loaded(ref) });
     const vocabulary = { size: backbone.language.vocabSize, eosIds };
     loop = new ServingLoop(
       engine,

@@ -150,7 +150,19 @@ export interface StepEvent {
   readonly gauges: EngineGauges | null;
 }
 
-export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } | StepEvent;
+/** An adapter came into memory: an operator wants to see that all of it found its place. */
+export interface LoadedEvent {
+  readonly type: 'loaded';
+  readonly name: string;
+  readonly digest: string;
+  readonly method: string;
+  readonly matched: number;
+  readonly targeted: number;
+  readonly bytes: number;
+  readonly loadMs: number;
+}
+
+export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } | LoadedEvent | StepEvent;
 
 /** What one request's stream yields; it throws AppError where the request fails. */
 export type GenerationEvent =
@@ -180,6 +192,7 @@ export interface EngineClient {
   report(timeoutMs: number): Promise<EngineGauges>;
   /** Every `step` message's counts. */
   onCounts(listener: (counts: EngineCounts) => void): void;
+  onLoaded(listener: (event: LoadedEvent) => void): void;
   onRestart(listener: (reason: string) => void): void;
   readonly restarts: number;
   /** The child's process id, for operators and tests. */

@@ -1,4 +1,5 @@
 /** The engine process as the front end holds it: real child, real weights (tiny), real adapters on disk. */
+import { getEventListeners } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -265,9 +266,43 @@ describe('the engine process', () => {
     await small.close(0);
   });
 
-  it('does not try again where the backbone itself is at fault', async () => {
+  it('forgets what was abandoned before there was a process to do it', async () => {
+    const late = startEngine(options());
+    let misses = 0;
+    late.onCounts(({ visionMisses }) => {
+      misses += visionMisses;
+    });
+    const abort = new AbortController();
+    const abandoned = late.generate(image(1), [input(refs[0] ?? null, [1]), input(refs[1] ?? null, [1])], abort.signal);
+    const [left, kept] = late.generate(
+      image(2),
+      [input(refs[2] ?? null, [1]), input(refs[3] ?? null, [1])],
+      new AbortController().signal,
+    );
+    abort.abort();
+    await left?.return?.();
+    for (const stream of abandoned) expect((await stream.next()).done).toBe(true);
+    expect(late).toMatchObject({ state: 'starting', waiting: 1, outstanding: 1 });
+    expect((await result(kept)).choices).toHaveLength(1);
+    await late.report(5000);
+    expect(misses).toBe(1);
+    await late.close(0);
+  });
+
+  it('leaves nothing on a signal that outlives its requests', async () => {
+    const { signal } = new AbortController();
+    await result(engine.generate(null, [input(null, [1, 5])], signal)[0]);
+    const [stopped] = engine.generate(null, [input(null, [1, 5])], signal);
+    await stopped?.return?.();
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
+  });
+
+  it('does not try again where the backbone itself is at fault, and says so to whoever waits for it', async () => {
     const broken = startEngine(options({ backbone: path.join(folder, 'vision') }));
-    await expect(broken.whenReady).rejects.toMatchObject({ name: 'AppError', code: 'unsupported_model' });
+    const [early] = broken.generate(null, [input(null, [1])], new AbortController().signal);
+    const answers = await Promise.allSettled([result(early), broken.whenReady]);
+    for (const answer of answers)
+      expect(answer).toMatchObject({ status: 'rejected', reason: { name: 'AppError', code: 'unsupported_model' } });
     expect(broken.state).toBe('stopped');
     await broken.close(0);
   });
