@@ -91,6 +91,8 @@ interface Claim {
 }
 
 const MAX_FAILURES = 1024;
+/** Leases on what is in use anyway that may pass a claim which waits for room: enough to keep a batch full, not enough to starve it. */
+const MAX_OVERTAKES = 64;
 /** Load times must not pile up where nobody takes the counts. */
 const MAX_OBSERVATIONS = 4096;
 
@@ -106,6 +108,8 @@ export class AdapterCache {
   #startedClaims = 0;
   /** A claim is loaded, wanted, and waits for room. */
   #blocked = false;
+  /** Leases given past the blocked claim. */
+  #overtakes = 0;
   readonly #failures: LRUCache<string, { readonly error: AppError; readonly untilMs: number }>;
 
   readonly #totals = { hits: 0, misses: 0, loads: 0, failures: 0, evictions: 0 };
@@ -160,7 +164,9 @@ export class AdapterCache {
 
   /** The lease that needs no waiting; undefined, uncounted, where `acquire` would have to wait. */
   tryAcquire({ digest }: AdapterRef): Lease | undefined {
+    if (this.#blocked && this.#overtakes >= MAX_OVERTAKES) return undefined;
     let resident = this.#held.get(digest);
+    if (resident !== undefined && this.#blocked) this.#overtakes++;
     if (resident === undefined && !this.#blocked) {
       resident = this.#idle.get(digest);
       if (resident !== undefined) this.#hold(resident);
@@ -278,6 +284,7 @@ export class AdapterCache {
   }
 
   #settleWanted(claim: Claim, resident: Resident): void {
+    if (this.#blocked && this.#overtakes >= MAX_OVERTAKES) return;
     if (!this.#held.has(resident.digest)) {
       const pinned = this.#pinnedBytes;
       // Releases make room, but pins do not go away by themselves: waiting for one could be for ever.
@@ -288,6 +295,7 @@ export class AdapterCache {
       this.#blocked ||= this.#heldBytes + resident.bytes > this.#options.maxBytes;
       if (this.#blocked) return;
       this.#hold(resident);
+      this.#overtakes = 0;
     }
     this.#drop(claim);
     for (const waiter of claim.waiters) waiter.grant(this.#lease(resident, false));

@@ -17,7 +17,19 @@ import { frozenProjection } from '../backbone/language/model.js';
 import type { LinearModule } from '../backbone/module.js';
 import type { Weights } from '../backbone/weights.js';
 import { Graph, type Value } from '../onnx/graph.js';
-import { add, concat, float32, gatherND, groupQueryAttention, matmul, mul, rotary, scatterND, split } from '../onnx/ops.js';
+import {
+  add,
+  concat,
+  float32,
+  gatherND,
+  groupQueryAttention,
+  matmul,
+  mul,
+  rotary,
+  scatterND,
+  split,
+  where,
+} from '../onnx/ops.js';
 
 /**
  * Which parts of the bank a program has. `plain`: none. `open`: rank columns without gates, where every token sees every column of its
@@ -191,11 +203,6 @@ class BankInputs {
     const factor = matmul(g, this.#scaleGate, g.input(names.scale(module), 'float32', ['rows?', 'scales', width]));
     return add(g, x, mul(g, x, factor));
   }
-}
-
-/** Elements of x where the condition holds, of y elsewhere; all of one shape. */
-function where(g: Graph, condition: Value, x: Value, y: Value): Value {
-  return g.node('Where', [condition, x, y], [x])[0] as Value;
 }
 
 function rankOf(parts: number): string {

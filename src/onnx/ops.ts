@@ -36,6 +36,15 @@ export const sub = (g: Graph, a: Value, b: Value): Value => elementwise('Sub', g
 export const mul = (g: Graph, a: Value, b: Value): Value => elementwise('Mul', g, a, b);
 export const div = (g: Graph, a: Value, b: Value): Value => elementwise('Div', g, a, b);
 
+/** Elements of x where the condition (bool) holds, of y elsewhere. */
+export function where(g: Graph, condition: Value, x: Value, y: Value): Value {
+  if (condition.dtype !== 'bool' || x.dtype !== y.dtype)
+    refuse('Where', 'a bool condition and operands of one dtype', condition, x, y);
+  const branches = broadcast(x.shape, y.shape);
+  const shape = (branches && broadcast(branches, condition.shape)) ?? refuse('Where', 'shapes that broadcast', condition, x, y);
+  return one(g.node('Where', [condition, x, y], [{ dtype: x.dtype, shape }]));
+}
+
 /** a [..., m, k] · b [..., k, n] → [..., m, n], leading axes broadcast. */
 export function matmul(g: Graph, a: Value, b: Value): Value {
   return product('MatMul', g, a, b, false);

@@ -59,6 +59,7 @@ const gather = (g: Graph, x: Value, ids: Value): Value => ops.gather(g, x, ids);
 const gatherND = (g: Graph, x: Value, ids: Value): Value => ops.gatherND(g, x, ids);
 const scatterND = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterND(g, x, ids, y);
 
+const where = (g: Graph, condition: Value, x: Value, y: Value): Value => ops.where(g, condition, x, y);
 const concat = (g: Graph, ...values: Value[]): Value => ops.concat(g, values);
 const rotary = (g: Graph, x: Value, positions: Value, cos: Value, sin: Value): Value => ops.rotary(g, x, positions, cos, sin);
 
@@ -73,6 +74,10 @@ const table: Case[] = [
   ['SimplifiedLayerNormalization', ['float32 2 3', 'float32 1 3'], norm],
   ['SimplifiedLayerNormalization', ['float32 2 3', 'float16 3'], norm],
   ['SimplifiedLayerNormalization', ['float32', 'float32'], norm],
+  ['Where', ['float32 2', 'float32 2', 'float32 2'], where],
+  ['Where', ['bool 2', 'float32 2', 'int32 2'], where],
+  ['Where', ['bool 2', 'float32 3', 'float32 4'], where],
+  ['Where', ['bool 2', 'float32 3', 'float32 3'], where],
   ['Conv', [pixels, 'float32 6 3 3 3'], conv()],
   ['Conv', [pixels, 'float32 6 4 3 3'], conv({ groups: 4 })],
   ['Conv', [pixels, 'float32 6 1 3 3'], conv({ groups: 4 })],
