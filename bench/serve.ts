@@ -15,6 +15,7 @@ import { writeAdapter } from '../src/adapter/write.js';
 import { type SupervisedEngine, startEngine } from '../src/serving/client.js';
 import type { EngineCounts } from '../src/serving/protocol.js';
 import { randomDraft } from '../test/support/adapter.js';
+import { GREEDY } from '../test/support/sampling.js';
 import { Gaussian } from '../test/support/tiny.js';
 import { type ModelName, prepareModel } from './model.js';
 
@@ -89,18 +90,7 @@ async function load(engine: SupervisedEngine, mix: Mix, concurrency: number, tot
     while (next < total) {
       const request = next++;
       const promptIds = [1, ...Array.from({ length: promptTokens - 1 }, (_, index) => 3 + ((request * 7 + index * 13) % 200))];
-      const sampling = {
-        maxTokens: newTokens,
-        temperature: 0,
-        topK: 0,
-        topP: 1,
-        repetitionPenalty: 1,
-        seed: 0,
-        n: 1,
-        numBeams: 1,
-        lengthPenalty: 1,
-        earlyStopping: false,
-      };
+      const sampling = { ...GREEDY, maxTokens: newTokens };
       const sentMs = performance.now();
       const [stream] = engine.generate(
         null,

@@ -11,6 +11,7 @@ import { basename, dirname, join } from 'node:path';
 import { AppError } from '../errors.js';
 import { DTYPE_BYTES, type DType } from './dtype.js';
 import { Faults } from './faults.js';
+import { syncFolder } from './folder.js';
 import { members, parseJson, quote } from './json.js';
 import { elements, type Tensor } from './tensor.js';
 
@@ -329,15 +330,4 @@ async function readAt(handle: FileHandle, offset: number, bytes: number, path: s
     done += bytesRead;
   }
   return data;
-}
-
-/** Makes a rename durable. Windows has no such call, and its folders cannot be opened. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

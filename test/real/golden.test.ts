@@ -14,6 +14,7 @@ import { VisionEncoder } from '../../src/engine/vision.js';
 import { toFloat32 } from '../../src/tensor/convert.js';
 import { decodeSafetensors } from '../../src/tensor/safetensors.js';
 import type { Tensor } from '../../src/tensor/tensor.js';
+import { GREEDY } from '../support/sampling.js';
 import { hasShared, realBackbone, shared, withShared } from '../support/shared.js';
 
 interface Golden {
@@ -86,18 +87,7 @@ describe.skipIf(!hasShared)(`golden outputs${withShared}`, () => {
     const part = backbone.vision as NonNullable<typeof backbone.vision>;
     const vision = await VisionEncoder.open(part, 2, 64 * 1024 * 1024);
     const projection = await Projection.open(part.model.imageDim, backbone.language.hiddenSize, 2);
-    const sampling = {
-      maxTokens: 40,
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      repetitionPenalty: 1,
-      seed: 0,
-      n: 1,
-      numBeams: 1,
-      lengthPenalty: 1,
-      earlyStopping: false,
-    };
+    const sampling = GREEDY;
 
     const waiting: (Member & { golden: Golden })[] = [];
     for (const expected of golden) {

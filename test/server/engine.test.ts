@@ -14,20 +14,10 @@ import type { Pixels } from '../../src/images/protocol.js';
 import { type SupervisedEngine, startEngine } from '../../src/serving/client.js';
 import type { GenerateInput, GenerateResult, GenerationEvent, SamplingParams } from '../../src/serving/protocol.js';
 import { randomDraft } from '../support/adapter.js';
+import { GREEDY } from '../support/sampling.js';
 import { Gaussian, makeTinyBackbone, TINY } from '../support/tiny.js';
 
-const SAMPLING: SamplingParams = {
-  maxTokens: 12,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  repetitionPenalty: 1,
-  seed: 0,
-  n: 1,
-  numBeams: 1,
-  lengthPenalty: 1,
-  earlyStopping: false,
-};
+const SAMPLING: SamplingParams = { ...GREEDY, maxTokens: 12 };
 const MAX_BATCH = 8;
 
 let folder: string;

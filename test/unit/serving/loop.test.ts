@@ -14,22 +14,12 @@ import type { Job } from '../../../src/serving/job.js';
 import { ServingLoop } from '../../../src/serving/loop.js';
 import type { EngineEvent, GenerateRequest, SamplingParams, StepEvent } from '../../../src/serving/protocol.js';
 import { randomAdapter } from '../../support/adapter.js';
+import { GREEDY } from '../../support/sampling.js';
 import { Gaussian, makeTinyBackbone, TINY } from '../../support/tiny.js';
 
 const ROWS = 6;
 const ADAPTER_BYTES = 100;
-const SAMPLING: SamplingParams = {
-  maxTokens: 6,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  repetitionPenalty: 1,
-  seed: 0,
-  n: 1,
-  numBeams: 1,
-  lengthPenalty: 1,
-  earlyStopping: false,
-};
+const SAMPLING: SamplingParams = { ...GREEDY, maxTokens: 6 };
 
 let folder: string;
 let backbone: BackboneDescription;
