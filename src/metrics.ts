@@ -116,7 +116,14 @@ export class Metrics {
     this.#finished.inc({ finished_reason: reason });
   }
 
-  generated({ timings, promptTokens, imageTokens, completionTokens, visionCache, adapterCache }: GenerateResult): void {
+  generated({
+    timings,
+    promptTokens,
+    imageTokens,
+    completionTokens,
+    visionCache,
+    adapterCache,
+  }: Omit<GenerateResult, 'choices'>): void {
     this.#queue.observe(timings.queueMs / 1000);
     this.#prefill.observe(timings.prefillMs / 1000);
     this.#decode.observe(timings.decodeMs / 1000);

@@ -183,7 +183,7 @@ class Captioning {
 
 /** Milliseconds, to the hundredth. */
 export function timingsBody({ queueMs, adapterMs, visionMs, prefillMs, decodeMs }: Generated['timings']): object {
-  const round = (ms: number | null): number | null => (ms === null ? null : Math.round(ms * 100) / 100);
+  const round = (ms: number): number => Math.round(ms * 100) / 100;
   return {
     queue_ms: round(queueMs),
     adapter_ms: round(adapterMs),

@@ -5,7 +5,15 @@
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
-import type { EngineInfo, FinishReason, GenerateInput, GenerateResult, GenerationEvent, Timings } from '../serving/protocol.js';
+import type {
+  EngineInfo,
+  FinishReason,
+  GenerateInput,
+  GenerateResult,
+  GenerateStart,
+  GenerationEvent,
+  Timings,
+} from '../serving/protocol.js';
 import { TextStream } from '../serving/text.js';
 import type { Exchange } from './exchange.js';
 import type { Ask } from './schema.js';
@@ -76,8 +84,7 @@ export interface Generated {
   readonly imageTokens: number;
   readonly promptTokens: number;
   readonly completionTokens: number;
-  /** What is null is not known: a stop string ended the request before the engine told. */
-  readonly timings: { readonly [Part in keyof Timings]: number | null };
+  readonly timings: Timings;
 }
 
 export type OnText = (piece: { readonly index: number; readonly text: string }) => void | Promise<void>;
@@ -134,8 +141,11 @@ export class Generation {
       () => new Voice(new TextStream(tokenizer, { stop: this.#ask.stop, prefixIds })),
     );
     let tokens = 0;
+    let start: GenerateStart | undefined;
     for await (const event of this.#events(job)) {
-      if (event.type === 'token') {
+      if (event.type === 'started') {
+        start = event.start;
+      } else if (event.type === 'token') {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
         if (tokens++ === 0) metrics.firstToken(this.#scope.elapsedMs / 1000);
@@ -144,8 +154,8 @@ export class Generation {
         const text = voice.push(event.tokenId);
         if (text !== '') await onText({ index: event.choice, text });
         // Leaving the loop cancels the request.
-        if (voices.every(({ stopped }) => stopped)) return this.#stopped(job, voices);
-      } else if (event.type === 'done') {
+        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(start, voices);
+      } else {
         metrics.generated(event.result);
         return this.#done(event.result, voices, onText);
       }
@@ -185,16 +195,15 @@ export class Generation {
     return { texts, imageTokens, promptTokens, completionTokens, timings };
   }
 
-  /** Every sequence came to a stop string. */
-  #stopped({ input }: Job, voices: readonly Voice[]): Generated {
-    const sinceFirst = Math.max(...voices.map((voice) => voice.elapsedMs()));
-    return {
-      texts: voices.map(({ text }, index) => ({ index, text, finishReason: 'stop' })),
-      imageTokens: this.#pixels ? (this.#services.engine.info?.imageTokens ?? 0) : 0,
-      promptTokens: input.promptIds.length,
+  /** Every sequence came to a stop string: the engine is told to end, and what it would still say is known here. */
+  #stopped(start: GenerateStart, voices: readonly Voice[]): Generated {
+    const generated = {
+      ...start,
       completionTokens: voices.reduce((total, { tokens }) => total + tokens, 0),
-      timings: { queueMs: null, adapterMs: null, visionMs: null, prefillMs: null, decodeMs: sinceFirst },
+      timings: { ...start.timings, decodeMs: Math.max(...voices.map((voice) => voice.elapsedMs())) },
     };
+    this.#services.metrics.generated(generated);
+    return { ...generated, texts: voices.map(({ text }, index) => ({ index, text, finishReason: 'stop' })) };
   }
 }
 

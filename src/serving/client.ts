@@ -14,6 +14,7 @@ import type {
   EngineGauges,
   EngineInfo,
   GenerateInput,
+  GenerateStart,
   GenerationEvent,
   LoadedEvent,
   StepEvent,
@@ -200,7 +201,7 @@ export class SupervisedEngine implements EngineClient {
   }
 
   #step({ started, tokens, finished, failed, counts, gauges }: StepEvent): void {
-    for (const id of started) this.#markStarted(id);
+    for (const { id, start } of started) this.#markStarted(id, start);
     for (const [id, choice, tokenId] of tokens) this.#outstanding.get(id)?.stream.push({ type: 'token', choice, tokenId });
     for (const { id, result } of finished) this.#settle(id, (stream) => stream.push({ type: 'done', result }));
     for (const { id, error } of failed) this.#settle(id, (stream) => stream.fail(AppError.fromData(error)));
@@ -212,12 +213,12 @@ export class SupervisedEngine implements EngineClient {
     for (const resolve of reports) resolve(gauges);
   }
 
-  #markStarted(id: number): void {
+  #markStarted(id: number, start: GenerateStart): void {
     const entry = this.#outstanding.get(id);
     if (!entry || entry.started) return;
     entry.started = true;
     this.#waiting--;
-    entry.stream.push({ type: 'started' });
+    entry.stream.push({ type: 'started', start });
   }
 
   #settle(id: number, tell: (stream: EventStream) => void): void {

@@ -3,7 +3,7 @@ import type { LoadedAdapter } from '../adapter/adapter.js';
 import type { Lease } from '../adapter/cache.js';
 import type { Member } from '../engine/batch.js';
 import { type Strategy, strategyFor, type Vocabulary, widthOf } from '../engine/strategy.js';
-import type { GenerateRequest, GenerateResult } from './protocol.js';
+import type { GenerateRequest, GenerateResult, GenerateStart } from './protocol.js';
 import type { Candidate } from './scheduler.js';
 
 export interface JobLimits {
@@ -113,23 +113,29 @@ export class Job implements Member, Candidate {
     this.features = this.imageEmbeddings = null;
   }
 
-  result(): GenerateResult {
-    const now = performance.now();
-    const choices = this.strategy.choices();
+  start(): GenerateStart {
     return {
-      choices,
       imageTokens: this.imageTokens,
       promptTokens: this.request.promptIds.length,
-      completionTokens: choices.reduce((total, { tokenIds }) => total + tokenIds.length, 0),
       timings: {
         queueMs: this.#startedMs - this.#readyMs,
         adapterMs: this.#adapterMs,
         visionMs: this.#visionMs,
         prefillMs: this.#firstTokenMs - this.#startedMs,
-        decodeMs: now - this.#firstTokenMs,
       },
       adapterCache: this.lease === null ? 'none' : this.lease.hit ? 'hit' : 'miss',
       visionCache: this.image === null ? 'none' : this.visionHit ? 'hit' : 'miss',
+    };
+  }
+
+  result(): GenerateResult {
+    const start = this.start();
+    const choices = this.strategy.choices();
+    return {
+      ...start,
+      choices,
+      completionTokens: choices.reduce((total, { tokenIds }) => total + tokenIds.length, 0),
+      timings: { ...start.timings, decodeMs: performance.now() - this.#firstTokenMs },
     };
   }
 

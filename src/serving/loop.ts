@@ -18,6 +18,7 @@ import type {
   EngineGauges,
   GenerateRequest,
   GenerateResult,
+  GenerateStart,
   StepEvent,
 } from './protocol.js';
 import { admit } from './scheduler.js';
@@ -58,7 +59,7 @@ export class ServingLoop {
     stepSeconds: [] as number[],
   };
 
-  #started: number[] = [];
+  #started: { id: number; start: GenerateStart }[] = [];
   #tokens: [number, number, number][] = [];
   #finished: { id: number; result: GenerateResult }[] = [];
   #failed: { id: number; error: ErrorData }[] = [];
@@ -266,7 +267,7 @@ export class ServingLoop {
     this.#counts.promptTokens += outcome.prefilledTokens;
     for (const job of outcome.started) {
       job.gotFirstToken();
-      this.#started.push(job.request.id);
+      this.#started.push({ id: job.request.id, start: job.start() });
     }
     for (const { member, choice, tokenId } of outcome.emitted) this.#tokens.push([member.request.id, choice, tokenId]);
     for (const job of outcome.finished) {

@@ -69,15 +69,20 @@ export interface Choice {
   readonly finishReason: FinishReason;
 }
 
-export interface GenerateResult {
-  readonly choices: readonly Choice[];
+/** What is known of a request once it has its first token: a client that stops listening early has it already. */
+export interface GenerateStart {
   readonly imageTokens: number;
   readonly promptTokens: number;
-  readonly completionTokens: number;
-  readonly timings: Timings;
+  readonly timings: Omit<Timings, 'decodeMs'>;
   /** Where the adapter was: 'none' for base rows. */
   readonly adapterCache: 'hit' | 'miss' | 'none';
   readonly visionCache: 'hit' | 'miss' | 'none';
+}
+
+export interface GenerateResult extends GenerateStart {
+  readonly choices: readonly Choice[];
+  readonly completionTokens: number;
+  readonly timings: Timings;
 }
 
 /** Counts since the last message: the front end adds them to its counters, so an engine's restart loses nothing. */
@@ -139,8 +144,8 @@ export interface EngineInfo {
 
 export interface StepEvent {
   readonly type: 'step';
-  /** Requests that got their rows in this step. */
-  readonly started: readonly number[];
+  /** Requests that got their rows, and their first token, in this step. */
+  readonly started: readonly { readonly id: number; readonly start: GenerateStart }[];
   /** [request id, choice index, token id] of every new token; beams report only when they finish. */
   readonly tokens: readonly (readonly [number, number, number])[];
   readonly finished: readonly { readonly id: number; readonly result: GenerateResult }[];
@@ -166,7 +171,7 @@ export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } 
 
 /** What one request's stream yields; it throws AppError where the request fails. */
 export type GenerationEvent =
-  | { readonly type: 'started' }
+  | { readonly type: 'started'; readonly start: GenerateStart }
   | { readonly type: 'token'; readonly choice: number; readonly tokenId: number }
   | { readonly type: 'done'; readonly result: GenerateResult };
 
