@@ -36,7 +36,7 @@ export function createApp(services: Services): Express {
     app[method](path, ...handlers);
   };
 
-  route('post', '/v1/captions', admission.middleware, imageBody(config.maxImageBytes), captionRoute(services, parser));
+  route('post', '/v1/captions', admission.middleware, ...imageBody(config.maxImageBytes), captionRoute(services, parser));
   route('post', '/v1/completions', admission.middleware, ...jsonBody(), completionRoute(services, parser));
   route('get', '/v1/models', modelsRoute(services));
   route('get', '/v1/models/*name', modelRoute(services));

@@ -4,6 +4,7 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { EngineInfo } from '../serving/protocol.js';
+import { imageBytes } from './base64.js';
 import { type ErrorBody, errorBody } from './errors.js';
 import { type Exchange, exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
@@ -191,23 +192,4 @@ export function timingsBody({ queueMs, adapterMs, visionMs, prefillMs, decodeMs 
     prefill_ms: round(prefillMs),
     decode_ms: round(decodeMs),
   };
-}
-
-/** The file's bytes. Throws `invalid_request` or `payload_too_large`. */
-export function imageBytes(image: string | Uint8Array, maxBytes: number): Uint8Array {
-  if (typeof image !== 'string') return image;
-  const base64 = image.slice(/^data:[a-z0-9.+-]{1,64}\/[a-z0-9.+-]{1,64};base64,/i.exec(image)?.[0].length ?? 0);
-  if (base64 === '' || !/^[A-Za-z0-9+/_-]*={0,2}$/.test(base64)) {
-    const hint = /^https?:/i.test(image) ? 'a URL, which this server does not fetch' : 'text that is neither';
-    throw new AppError('invalid_request', `image: Expected base64 or a data URI of an image but received ${hint}`, {
-      param: 'image',
-    });
-  }
-  const bytes = Buffer.from(base64, 'base64');
-  if (bytes.length > maxBytes) {
-    throw new AppError('payload_too_large', `image: Expected at most ${maxBytes} bytes but received ${bytes.length}`, {
-      param: 'image',
-    });
-  }
-  return bytes;
 }

@@ -2,6 +2,7 @@
 import express, { type NextFunction, type Request, type RequestHandler, type Response } from 'express';
 import multer from 'multer';
 import { AppError } from '../errors.js';
+import { parseImageJson } from './base64.js';
 
 const MAX_FIELDS = 64;
 const MAX_FIELD_BYTES = 256 * 1024;
@@ -26,9 +27,9 @@ export function jsonBody(maxBytes = MAX_JSON_BYTES): RequestHandler[] {
 }
 
 /** Express middleware for a form or JSON with an image; `bodyOf` then gives what came. */
-export function imageBody(maxImageBytes: number): RequestHandler {
+export function imageBody(maxImageBytes: number): RequestHandler[] {
   const form = multer({
-    storage: multer.memoryStorage(),
+    storage: inMemory(maxImageBytes),
     limits: {
       fileSize: maxImageBytes,
       files: 1,
@@ -39,13 +40,19 @@ export function imageBody(maxImageBytes: number): RequestHandler {
     },
   }).single('image');
   // base64 is a third longer than what it holds.
-  const json = express.json({ limit: Math.ceil(maxImageBytes / 3) * 4 + MAX_JSON_BYTES, strict: true, type: 'application/json' });
-  return (req, res, next) => {
+  const raw = express.raw({ limit: Math.ceil(maxImageBytes / 3) * 4 + MAX_JSON_BYTES, type: 'application/json' });
+  const limits = { maxImageBytes, maxOtherBytes: MAX_JSON_BYTES };
+  const receive: RequestHandler = (req, res, next) => {
     if (req.is('multipart/form-data')) {
       form(req, res, (error?: unknown) => next(error && tooLarge(error, maxImageBytes)));
-    } else if (req.is('application/json')) json(req, res, next);
+    } else if (req.is('application/json')) raw(req, res, next);
     else throw unsupported(req, 'multipart/form-data or application/json');
   };
+  const parse: RequestHandler = async (req: Request<unknown, unknown, unknown>, _res, next) => {
+    if (req.is('application/json')) req.body = Buffer.isBuffer(req.body) ? await parseImageJson(req.body, limits) : {};
+    next();
+  };
+  return [receive, parse];
 }
 
 /** The body that `imageBody` or `jsonBody` read; a form's file is its field `image`. */
@@ -54,6 +61,24 @@ export function bodyOf(req: Request): Body {
   const form = req.is('multipart/form-data') !== false && req.is('multipart/form-data') !== null;
   const value: unknown = req.body ?? {};
   return { value: file ? { ...(value as object), image: file.buffer } : value, form };
+}
+
+/** Keeps a file in memory, in one piece from its first byte: to put a large one together at its end would hold up the event loop. */
+function inMemory(maxBytes: number): multer.StorageEngine {
+  return {
+    _handleFile(req, file, done) {
+      const announcedBytes = Number(req.headers['content-length'] ?? maxBytes);
+      const buffer = Buffer.allocUnsafeSlow(Math.min(announcedBytes, maxBytes));
+      let size = 0;
+      file.stream.on('data', (chunk: Buffer) => {
+        size += chunk.copy(buffer, size);
+      });
+      file.stream.on('end', () => done(null, { buffer: buffer.subarray(0, size), size }));
+    },
+    _removeFile(_req, _file, done) {
+      done(null);
+    },
+  };
 }
 
 function unsupported(req: Request, expected: string): AppError {

@@ -4,10 +4,11 @@
  * A process is given few images at a time, and the rest wait here: what dies with a process is then little, memory is bounded, and the time
  * limit of an image starts when it really is worked on. An image whose process dies is not tried again, since it may be what killed it.
  */
+import { setImmediate as macrotask } from 'node:timers/promises';
 import type { PixelRecipe } from '../backbone/vision/recipe.js';
 import { AppError } from '../errors.js';
 import { SupervisedChild } from '../runtime/child.js';
-import type { DecodeCommand, ImageEvent, ImageLimits, Pixels } from './protocol.js';
+import type { ImageCommand, ImageEvent, ImageLimits, Pixels } from './protocol.js';
 import { tooSlow } from './refusal.js';
 
 export interface ImageClientOptions {
@@ -22,6 +23,8 @@ export interface ImageClientOptions {
 
 /** Decodes under way in one process: enough to keep its thread pool busy while it receives the next bytes. */
 const DECODES_A_PROCESS = 2;
+/** Bytes of one message: a larger one would hold up the event loop while it is copied. */
+const MESSAGE_BYTES = 1024 ** 2;
 const READY_TIMEOUT_MS = 30_000;
 /** Shorter than the engine's: an image process holds nothing that takes time to load, and one hostile image after another kills it. */
 const BACKOFF = { firstMs: 100, capMs: 1_000, forgetAfterMs: 10_000 };
@@ -39,7 +42,7 @@ interface Running {
 }
 
 interface Slot {
-  readonly child: SupervisedChild<DecodeCommand, ImageEvent>;
+  readonly child: SupervisedChild<ImageCommand, ImageEvent>;
   readonly running: Map<number, Running>;
   /** Milliseconds until the next start where it died more than once in a row; 0 where it works, or soon will. */
   downMs: number;
@@ -120,7 +123,7 @@ export class ImageClient {
 
   #slot(): Slot {
     const slot: Slot = {
-      child: new SupervisedChild<DecodeCommand, ImageEvent>(
+      child: new SupervisedChild<ImageCommand, ImageEvent>(
         {
           name: 'image process',
           entry: new URL('./process.js', import.meta.url),
@@ -172,19 +175,35 @@ export class ImageClient {
     }
   }
 
-  #run(slot: Slot, decode: Decode): void {
-    const { recipe, limits } = this.#options;
-    const { id, bytes, settle } = decode;
-    if (!slot.child.send({ type: 'decode', id, bytes, recipe, limits })) {
-      settle(unavailable(0));
-      return;
-    }
+  #run(slot: Slot, { id, bytes, settle }: Decode): void {
+    const { limits } = this.#options;
     // The process has a time limit of its own; a native call that does not heed it is stopped with its process.
     const timer = setTimeout(() => {
       settle(tooSlow(limits));
       slot.child.kill(`a decode took more than ${2 * limits.timeoutMs} ms`);
     }, 2 * limits.timeoutMs);
     slot.running.set(id, { settle, timer });
+    void this.#send(slot, id, bytes);
+  }
+
+  /** Sends an image in pieces, with other work in between, unless its process dies meanwhile. */
+  async #send(slot: Slot, id: number, bytes: Uint8Array): Promise<void> {
+    const { recipe, limits } = this.#options;
+    let rest = bytes;
+    for (; rest.length > MESSAGE_BYTES; rest = rest.subarray(MESSAGE_BYTES)) {
+      this.#post(slot, { type: 'part', id, bytes: rest.subarray(0, MESSAGE_BYTES) });
+      await macrotask();
+    }
+    this.#post(slot, { type: 'decode', id, bytes: rest, recipe, limits });
+  }
+
+  #post(slot: Slot, command: ImageCommand): void {
+    const running = slot.running.get(command.id);
+    // Whoever lost the process has settled what was in it; another process must not get the end of an image alone.
+    if (!running || slot.child.send(command)) return;
+    slot.running.delete(command.id);
+    clearTimeout(running.timer);
+    running.settle(unavailable(0));
   }
 
   #receive(slot: Slot, event: ImageEvent): void {

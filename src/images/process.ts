@@ -4,15 +4,26 @@
  */
 import { AppError } from '../errors.js';
 import { serveParent } from '../runtime/parent.js';
-import type { DecodeCommand, ImageEvent } from './protocol.js';
+import type { ImageCommand, ImageEvent } from './protocol.js';
 
 // Loaded here and not above, so that a decoder that is missing on this platform is reported instead of being a crash without end.
 const decoder = Promise.all([import('./decode.js'), import('sharp')]);
 
-const parent = serveParent<DecodeCommand, ImageEvent>(async ({ id, bytes, recipe, limits }) => {
+/** Beginnings of images whose ends are on their way. */
+const parts = new Map<number, Uint8Array[]>();
+
+const parent = serveParent<ImageCommand, ImageEvent>(async (command) => {
+  const { id, bytes } = command;
+  const before = parts.get(id) ?? [];
+  if (command.type === 'part') {
+    parts.set(id, [...before, bytes]);
+    return;
+  }
+  parts.delete(id);
   const [{ decodePixels }] = await decoder;
   try {
-    parent.send({ type: 'decoded', id, pixels: await decodePixels(bytes, recipe, limits) });
+    const whole = before.length > 0 ? Buffer.concat([...before, bytes]) : bytes;
+    parent.send({ type: 'decoded', id, pixels: await decodePixels(whole, command.recipe, command.limits) });
   } catch (error) {
     parent.send({ type: 'failed', id, error: AppError.from(error).toData() });
   }

@@ -10,13 +10,23 @@ export interface ImageLimits {
   readonly timeoutMs: number;
 }
 
+/** The beginning of an image that is sent in pieces. */
+export interface PartCommand {
+  readonly type: 'part';
+  readonly id: number;
+  readonly bytes: Uint8Array;
+}
+
 export interface DecodeCommand {
   readonly type: 'decode';
   readonly id: number;
+  /** The image, or what comes after its parts. */
   readonly bytes: Uint8Array;
   readonly recipe: PixelRecipe;
   readonly limits: ImageLimits;
 }
+
+export type ImageCommand = PartCommand | DecodeCommand;
 
 /** RGB, row-major, [height, width, 3]. */
 export interface Pixels {

@@ -105,6 +105,7 @@ describe('POST /v1/captions', () => {
     const cut = (await caption({ adapter: 'third', max_tokens: '30', stop })).body;
     expect(stop).toHaveLength(2);
     expect(cut.captions).toEqual([{ text: text.slice(0, text.indexOf(stop)), finish_reason: 'stop' }]);
+    expect(Object.values(cut.timings ?? {})).toEqual(Array.from({ length: 5 }, () => expect.any(Number) as number));
     expect(cut.usage?.['completion_tokens']).toBeLessThan(whole.usage?.['completion_tokens'] ?? 0);
   });
 });

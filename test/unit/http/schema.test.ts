@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../../src/errors.js';
-import { imageBytes } from '../../../src/http/captions.js';
 import { RequestParser } from '../../../src/http/schema.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
@@ -134,24 +133,4 @@ test('RequestParser.completion wants a model and a prompt, and knows no image', 
   expect(() => parser.completion({ model: 'm', prompt: 'x', image: 'a' })).toThrow(
     expect.objectContaining({ code: 'unknown_field', param: 'image' }),
   );
-});
-
-describe('imageBytes', () => {
-  test('decodes base64 with or without a data URI', () => {
-    fc.assert(
-      fc.property(fc.uint8Array({ minLength: 1 }), (bytes) => {
-        const base64 = Buffer.from(bytes).toString('base64');
-        expect([...imageBytes(base64, 1e6)]).toEqual([...bytes]);
-        expect([...imageBytes(`data:image/webp;base64,${base64}`, 1e6)]).toEqual([...bytes]);
-      }),
-    );
-  });
-
-  test('refuses what is none, and what is too large', () => {
-    for (const text of ['', 'data:image/png;base64,', 'not base64!', 'data:image/png,abc', 'aa\n', '=aaa']) {
-      expect(() => imageBytes(text, 100), text).toThrow('image: Expected base64 or a data URI');
-    }
-    expect(() => imageBytes('https://example.org/a.png', 100)).toThrow('a URL, which this server does not fetch');
-    expect(() => imageBytes('a'.repeat(200), 100)).toThrow(expect.objectContaining({ code: 'payload_too_large' }));
-  });
 });

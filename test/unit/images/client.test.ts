@@ -56,6 +56,15 @@ describe('ImageClient', () => {
     });
   });
 
+  it('sends a large image in pieces, several at once', async () => {
+    const client = makeClient();
+    await client.start();
+    // Bytes behind the end of a JPEG do not matter to the decoder, but have to be carried: more than a message holds, and exactly as much.
+    const large = [3_500_000, 2 * 1024 ** 2, 1024 ** 2].map((length) => Buffer.concat([photo], length));
+    const expected = await decodePixels(photo, recipe, limits);
+    expect(await Promise.all(large.map((bytes) => client.decode(bytes)))).toEqual([expected, expected, expected]);
+  });
+
   it('decodes many images with two processes, also those given before they were ready', async () => {
     const client = makeClient({ processes: 2, maxWaiting: 20 });
     const decodes = Array.from({ length: 20 }, () => client.decode(photo));
