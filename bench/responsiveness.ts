@@ -214,17 +214,19 @@ async function prepare({ url, adapters, store, load }: Extract<Errand, { role: '
 async function payloadsOf(load: Load, names: readonly string[]): Promise<Payload[]> {
   const images = await photos();
   if (load === 'streams') {
-    return names.map((adapter, index) =>
-      index % 3 === 2
-        ? Promise.resolve(
-            jsonPayload('/v1/completions', { model: adapter, prompt: 'the cat sat on', max_tokens: 40, stream: true }),
-          )
-        : captionPayload({
-            image: images[index % images.length] ?? Buffer.alloc(0),
-            adapter,
-            max_tokens: '40',
-            stream: 'true',
-          }),
+    return Promise.all(
+      names.map(async (adapter, index) =>
+        index % 3 === 2
+          ? Promise.resolve(
+              jsonPayload('/v1/completions', { model: adapter, prompt: 'the cat sat on', max_tokens: 40, stream: true }),
+            )
+          : captionPayload({
+              image: images[index % images.length] ?? Buffer.alloc(0),
+              adapter,
+              max_tokens: '40',
+              stream: 'true',
+            }),
+      ),
     );
   }
   const adapter = names[0] ?? '';
