@@ -177,9 +177,9 @@ async function startErrand(what: Errand, forSeconds: number): Promise<ChildProce
 }
 
 async function reply(child: ChildProcess, message: string): Promise<unknown[]> {
-  const answer: Promise<unknown[]> = once(child, 'message');
+  const answer = once(child, 'message');
   child.send(message);
-  const result = await answer;
+  const result = (await answer) as unknown[];
   child.disconnect();
   return result;
 }
@@ -217,9 +217,7 @@ async function payloadsOf(load: Load, names: readonly string[]): Promise<Payload
     return Promise.all(
       names.map(async (adapter, index) =>
         index % 3 === 2
-          ? Promise.resolve(
-              jsonPayload('/v1/completions', { model: adapter, prompt: 'the cat sat on', max_tokens: 40, stream: true }),
-            )
+          ? jsonPayload('/v1/completions', { model: adapter, prompt: 'the cat sat on', max_tokens: 40, stream: true })
           : captionPayload({
               image: images[index % images.length] ?? Buffer.alloc(0),
               adapter,

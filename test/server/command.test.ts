@@ -98,7 +98,7 @@ describe('graft serve', () => {
     upload.destroy();
   });
 
-  test('logs one line a request, without prompt or image', async () => {
+  test('logs one line a request and one an adapter that it loads, without prompt or image', async () => {
     const { child, url, output } = await serve({ logLevel: 'info' });
     const prompt = 'secretword';
     const response = await fetch(`${url}/v1/completions`, {
@@ -115,6 +115,11 @@ describe('graft serve', () => {
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(lines).toEqual([
+      expect.objectContaining({
+        adapter: 'first',
+        digest: expect.stringMatching(/^sha256:/),
+        msg: expect.stringMatching(/^matched (\d+) of \1 modules$/),
+      }),
       expect.objectContaining({
         id: 'log-1',
         route: '/v1/completions',
