@@ -28,10 +28,11 @@ const IMPORTS = {
     'config',
     'metrics',
   ],
-  training: ['autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
+  training: ['settings', 'autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
   cli: [''],
   'errors.ts': [],
-  'config.ts': [],
+  'config.ts': ['settings'],
+  'settings.ts': [],
   'metrics.ts': [],
   'index.ts': ['(?!cli/)'],
 };

@@ -7,21 +7,11 @@ import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { parseDocument } from 'yaml';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { AppError } from './errors.js';
+import { bytes, choice, count, integer, kebab, location, optional, type Setting, text } from './settings.js';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
-
-interface Setting<T> {
-  readonly schema: z.ZodType<T>;
-  /** What a right value is, for errors: `Expected ${expected} but received ...`. */
-  readonly expected: string;
-  /** Absent where the setting must be given. */
-  readonly default?: T;
-  readonly help: string;
-  /** A relative path is relative to the working directory, or to graft.yaml where it stands there. */
-  readonly isPath?: true;
-}
 
 const SETTINGS = {
   backbone: location('Backbone: a folder with backbone.json, that file, or a language checkpoint folder (text only)'),
@@ -148,10 +138,6 @@ async function readFileValues(sources: ConfigSources, faults: string[]): Promise
   return { name, folder: path.dirname(file), values };
 }
 
-function kebab(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
 function environmentName(key: string): string {
   return `GRAFT_${kebab(key).replaceAll('-', '_').toUpperCase()}`;
 }
@@ -175,55 +161,4 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length] ?? 0;
-}
-
-function text(help: string) {
-  return { schema: z.string().min(1), expected: 'a text', help };
-}
-
-function location(help: string) {
-  return { schema: z.string().min(1), expected: 'a path', help, isPath: true as const };
-}
-
-function integer(min: number, max: number, help: string) {
-  return { schema: z.preprocess(numeric, z.int().min(min).max(max)), expected: `an integer from ${min} to ${max}`, help };
-}
-
-function count<Min extends number, Max extends number>(min: Min, max: Max, help: string) {
-  return { schema: z.preprocess(numeric, z.literal([min, max])), expected: `${min} or ${max}`, help };
-}
-
-function choice<const Choice extends string>(choices: readonly Choice[], help: string) {
-  return { schema: z.enum(choices), expected: `one of ${choices.join(', ')}`, help };
-}
-
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KIB: 1024,
-  MIB: 1024 ** 2,
-  GIB: 1024 ** 3,
-  TIB: 1024 ** 4,
-};
-
-function bytes(help: string) {
-  const parse = (value: unknown): unknown => {
-    const [, amount, unit] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)\s*([KMGT]?i?B|)$/i.exec(value.trim())) || [];
-    return amount === undefined ? value : Math.round(Number(amount) * (UNITS[(unit ?? '').toUpperCase()] ?? Number.NaN));
-  };
-  return { schema: z.preprocess(parse, z.int().nonnegative()), expected: 'a size such as 64MB or 1GiB', help };
-}
-
-/** The same setting, which may also be left open: `null`, or "none" on a command line. */
-function optional<T, Rest extends Setting<T>>(setting: Rest & Setting<T>) {
-  const schema: z.ZodType<T | null> = z.preprocess((value) => (value === 'none' ? null : value), setting.schema.nullable());
-  return { ...setting, schema, expected: `${setting.expected}, or none` };
-}
-
-function numeric(value: unknown): unknown {
-  return typeof value === 'string' && /^\d+(e\d+)?$/i.test(value.trim()) ? Number(value) : value;
 }

@@ -37,6 +37,11 @@ const TABLE = {
   shutting_down: { status: 503, type: 'server_error', retryable: true },
   /** A file on disk (weights, config, adapter) that is not what it should be. */
   invalid_file: { status: 500, type: 'server_error' },
+  /** A training or evaluation dataset with rows that cannot be used. */
+  invalid_data: { status: 500, type: 'server_error' },
+  /** Training that cannot go on: the loss is no number any more. */
+  training_diverged: { status: 500, type: 'server_error' },
+  disk_full: { status: 507, type: 'server_error' },
   unsupported_model: { status: 500, type: 'server_error' },
   invalid_config: { status: 500, type: 'server_error' },
   internal: { status: 500, type: 'server_error' },

@@ -1,17 +1,12 @@
 /**
  * Writes an adapter's folder in the format that format.ts reads and PEFT opens: what the trainer publishes, and what tests load.
- * A folder appears whole or not at all: it is written under a hidden name beside its place, synced, and moved there. What was in
- * that place stays until the new one is complete.
+ * It appears whole or not at all (`publishFolder`).
  */
-import { randomUUID } from 'node:crypto';
-import { renameSync } from 'node:fs';
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { syncFolder } from '../tensor/folder.js';
+import { basename, join, resolve } from 'node:path';
+import { publishFolder, writeSynced } from '../tensor/folder.js';
 import { quote } from '../tensor/json.js';
 import { encodeSafetensors } from '../tensor/safetensors.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { isAbsent } from './file.js';
 import { ALL_CONTEXTS, CONFIG_FILE, CONTEXT, FORMAT, MANIFEST_FILE, PROJECTOR_FILE, TENSORS_FILE } from './manifest.js';
 import { PEFT_TYPES } from './peft.js';
 import { hasSuffix } from './targets.js';
@@ -68,9 +63,6 @@ export interface CheckpointName {
   readonly fingerprint?: string;
 }
 
-/** A leftover of a process that died is certainly nobody's after this long. */
-const LEFTOVER_MS = 3_600_000;
-
 /**
  * Writes the adapter. Throws RangeError, before anything is written, where the draft contradicts itself; the system's own errors
  * where the disk does, with the folder as it was before.
@@ -78,21 +70,9 @@ const LEFTOVER_MS = 3_600_000;
 export async function writeAdapter(folder: string, draft: AdapterDraft): Promise<void> {
   const place = resolve(folder);
   const files = encodeDraft(basename(place), draft);
-  await mkdir(dirname(place), { recursive: true });
-  const temporary = hiddenName(place);
-  try {
-    for (const [path, content] of files) {
-      await mkdir(dirname(join(temporary, path)), { recursive: true });
-      await writeSynced(join(temporary, path), content);
-    }
-    for (const subfolder of new Set([...files.keys()].map((path) => dirname(join(temporary, path))))) await syncFolder(subfolder);
-    await moveInto(temporary, place);
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
-  }
-  await syncFolder(dirname(place));
-  await sweep(place);
+  await publishFolder(place, async (temporary) => {
+    for (const [path, content] of files) await writeSynced(join(temporary, path), content);
+  });
 }
 
 /** The files of a draft, by relative path. */
@@ -235,52 +215,4 @@ function mostFrequent(values: readonly number[]): number {
   const [usual] = [...counts].sort(([, a], [, b]) => b - a);
   if (usual === undefined) throw new RangeError('Expected a module at least but received none');
   return usual[0];
-}
-
-/** Beside the place, and overlooked by the registry. */
-function hiddenName(place: string): string {
-  return join(dirname(place), `.${basename(place)}.tmp-${randomUUID()}`);
-}
-
-/**
- * A folder that is not empty cannot be replaced in one step: the old one steps aside, and comes back if the new one cannot take its
- * place. The two steps follow each other without a turn of the event loop, so that the place is empty for microseconds.
- */
-async function moveInto(temporary: string, place: string): Promise<void> {
-  const aside = hiddenName(place);
-  try {
-    renameSync(place, aside);
-  } catch (error) {
-    if (!isAbsent(error)) throw error;
-    renameSync(temporary, place);
-    return;
-  }
-  try {
-    renameSync(temporary, place);
-  } catch (error) {
-    renameSync(aside, place);
-    throw error;
-  }
-  await rm(aside, { recursive: true, force: true });
-}
-
-/** Removes what writers of this adapter that died long ago left behind, now that a complete one is in place. */
-async function sweep(place: string): Promise<void> {
-  const folder = dirname(place);
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(`.${basename(place)}.tmp-`)) continue;
-    const info = await stat(join(folder, name)).catch(() => undefined);
-    if (info !== undefined && Date.now() - info.mtimeMs > LEFTOVER_MS)
-      await rm(join(folder, name), { recursive: true, force: true });
-  }
-}
-
-async function writeSynced(path: string, content: Uint8Array): Promise<void> {
-  const file = await open(path, 'wx');
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

@@ -30,6 +30,13 @@ export async function requireJson(folder: string, name: string): Promise<unknown
   return value;
 }
 
+/** The config.json of a checkpoint folder, or the file itself where its path is given; `file` is how errors name it. */
+export async function readModelConfig(location: string): Promise<{ config: unknown; file: string }> {
+  const info = await stat(location).catch(() => undefined);
+  if (info?.isFile()) return { config: await requireJson(path.dirname(location), path.basename(location)), file: location };
+  return { config: await requireJson(location, 'config.json'), file: `${location}/config.json` };
+}
+
 /** Zod's own sentences for these say what was expected, not what came. Others (and messages of the schema's own) stay as they are. */
 function describe(issue: z.core.$ZodRawIssue): string | undefined {
   const received = issue.input === undefined ? 'nothing' : JSON.stringify(issue.input).slice(0, 80);

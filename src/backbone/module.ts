@@ -16,6 +16,16 @@ export interface LinearModule {
   readonly layout: 'out_in' | 'in_out';
   /** The side that IA3 scales here; absent where IA3 does not apply (it scales keys, values and the FFN's inner activation). */
   readonly scalable?: 'input' | 'output';
+  /**
+   * Full name of the one projection that other checkpoints hold in place of this one and its neighbours, which read the same input:
+   * `model.layers.3.mlp.gate_up_proj`. An adapter of it shares one A between them, so that it has fewer parameters.
+   */
+  readonly fusedAs?: string;
+}
+
+/** The last component of a module's name, which is the same in every layer: `q_proj`. */
+export function kindOf({ name }: Pick<LinearModule, 'name'>): string {
+  return name.slice(name.lastIndexOf('.') + 1);
 }
 
 /** The part of a backbone that adapters see. Plain data: it crosses to the loader thread. */

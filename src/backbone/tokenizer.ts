@@ -78,6 +78,17 @@ export class Tokenizer {
     return ids[0] === this.bosId ? ids : [this.bosId, ...ids];
   }
 
+  /**
+   * The ids with which `text` continues a prompt, as generation would: the prompt's own ids stand, even where a tokenizer would merge
+   * across the seam. A space is put between the two where the prompt does not end in one.
+   */
+  encodeAfter(prompt: string, text: string): number[] {
+    const given = this.encode(prompt);
+    const separator = prompt === '' || /\s$/.test(prompt) ? '' : ' ';
+    const whole = this.encode(`${prompt}${separator}${text}`);
+    return given.every((id, index) => whole[index] === id) ? whole.slice(given.length) : this.encode(text).slice(1);
+  }
+
   /** The text of ids without special tokens, exactly as the decoder of tokenizer.json gives it. */
   decode(ids: readonly number[]): string {
     const plain = ids.filter((id) => !this.#special.has(id));

@@ -3,6 +3,9 @@
 import { Command } from 'commander';
 import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
 import { AppError } from '../errors.js';
+import { flagOf, type Setting } from '../settings.js';
+import { TRAIN_SETTINGS } from '../training/options.js';
+import type { ParamsFlags } from './params.js';
 
 const SERVE_HELP = `
 Every flag is also an environment variable (--max-batch is GRAFT_MAX_BATCH) and a key of graft.yaml (maxBatch: 16).
@@ -22,6 +25,26 @@ Examples:
   $ graft inspect models                                  what a backbone is made of
   $ graft inspect adapters/alt-text                       what an adapter holds, and whether its files are in order
   $ graft inspect adapters/alt-text --backbone models     whether it fits this backbone: every fault, matched modules
+`;
+
+const PARAMS_HELP = `
+Reads config.json only, never a weight. The fused gate_up_proj can be counted too, for models that hold gate and up as one projection.
+
+Examples:
+  $ graft params --language models/language --vision models/vision --method lora --rank 8
+  $ graft params --language config.json --method lora --rank image=64,text=8 --target-modules q_proj,v_proj --json
+`;
+
+const TRAIN_HELP = `
+Data is a line of JSON an image: {"image": "photos/1.jpg", "captions": ["a dog.", "a wet dog."]}. Images are encoded once and kept in --cache.
+Checkpoints, log and report.html go to runs/NAME. Ctrl-C saves and says how to go on.
+
+Examples:
+  $ graft train --backbone models --data captions.jsonl --out adapters/alt-text
+  $ graft train --backbone models --data captions.jsonl --out adapters/poetic --method lora --rank image=16,text=4 --epochs 5
+  $ graft train --backbone models --data coco.json --images val2014 --out adapters/coco --contexts agnostic --steps 2000
+  $ graft train --backbone models --data captions.jsonl --out adapters/alt-text --resume
+  $ graft train --backbone tiny --data stories.txt --out backbones/tiny --method full --init random
 `;
 
 function program(): Command {
@@ -51,6 +74,38 @@ function program(): Command {
       console.log(text);
       if (faulty) process.exitCode = 1;
     });
+  graft
+    .command('params')
+    .description('Count the parameters that an adapter would train, without loading weights.')
+    .requiredOption('--language <path>', 'language checkpoint folder, or its config.json')
+    .option('--vision <path>', 'vision checkpoint folder, or its config.json: counts the projector')
+    .option('--image-dim <number>', 'size of a vision feature, in place of --vision')
+    .option('--method <method>', 'lora, bitfit, ia3, none (projector only) or full (all language weights)', 'lora')
+    .option('--rank <numbers>', 'LoRA rank: 8, or image=4,text=16 (default: 8)')
+    .option('--alpha <numbers>', 'LoRA alpha, likewise (default: the rank)')
+    .option('--contexts <names>', 'image,text, either, or agnostic: one group for every token (default: image,text)')
+    .option('--sites <names>', 'attention, ffn or both (default: both)')
+    .option('--target-modules <names>', 'modules within the sites (default: all that the method can change)')
+    .option('--json', 'print JSON')
+    .addHelpText('after', PARAMS_HELP)
+    .action(async (flags: ParamsFlags) => {
+      const { params } = await import('./params.js');
+      console.log(await params(flags));
+    });
+  const train = graft
+    .command('train')
+    .description('Train an adapter on captioned images. A running server takes it up when it is there.')
+    .addHelpText('after', TRAIN_HELP);
+  train.action(async (flags: Readonly<Record<string, unknown>>) => {
+    const { train } = await import('./train.js');
+    await train(flags, process.cwd());
+  });
+  // The table of flags is light; what trains is loaded when it is asked for.
+  for (const [key, setting] of Object.entries<Setting<unknown>>(TRAIN_SETTINGS)) {
+    const { flag, help } = flagOf(key, setting);
+    if (setting.default === undefined) train.requiredOption(flag, help);
+    else train.option(flag, help);
+  }
   return graft;
 }
 

@@ -110,12 +110,14 @@ export class Decoder {
     return this.#split(logits, rows.length);
   }
 
-  /** Logits [rows × tokens, vocabSize] of every position of equally long prompts: for scoring and tests. */
-  score(rows: readonly PrefillRow[]): Promise<Float32Array> {
+  /** Logits [n, vocabSize] of every position of each row from `first` on, row after row: for scoring and tests. */
+  score(rows: readonly PrefillRow[], first = 0): Promise<Float32Array> {
     return this.#prefill(
       0,
       rows,
-      rows.flatMap((prompt, row) => Array.from({ length: this.#lengthOf(prompt) }, (_, token) => [row, token] as const)),
+      rows.flatMap((prompt, row) =>
+        Array.from({ length: this.#lengthOf(prompt) - first }, (_, index) => [row, first + index] as const),
+      ),
     );
   }
 

@@ -13,23 +13,12 @@
  * What a batch does not need costs a small model a good part of its step, so there are programs without it (`Variant`).
  */
 import type { LanguageModel } from '../backbone/language/model.js';
-import { frozenProjection } from '../backbone/language/model.js';
+import { frozenProjection, plainResidual } from '../backbone/language/model.js';
 import type { LinearModule } from '../backbone/module.js';
 import type { Weights } from '../backbone/weights.js';
+import { groupQueryAttention, rotary } from '../onnx/attention.js';
 import { Graph, type Value } from '../onnx/graph.js';
-import {
-  add,
-  concat,
-  float32,
-  gatherND,
-  groupQueryAttention,
-  matmul,
-  mul,
-  rotary,
-  scatterND,
-  split,
-  where,
-} from '../onnx/ops.js';
+import { add, concat, float32, gatherND, matmul, mul, scatterND, split, where } from '../onnx/ops.js';
 
 /**
  * Which parts of the bank a program has. `plain`: none. `open`: rank columns without gates, where every token sees every column of its
@@ -93,7 +82,7 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   };
 
   const embedded = scatterND(g, language.embed(g, weights, ids), imagePositions, imageEmbeddings);
-  const hidden = language.layers(g, weights, embedded, { project, attend: attend.apply });
+  const hidden = language.layers(g, weights, embedded, { project, attend: attend.apply, residual: plainResidual(g) });
   // Only the rows that a token is drawn from go through the vocabulary, the largest product of a small model.
   const logits = language.logits(g, weights, gatherND(g, hidden, logitPositions));
   g.output(names.logits, logits);

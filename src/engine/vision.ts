@@ -4,9 +4,8 @@
  */
 import { LRUCache } from 'lru-cache';
 import { openWeights, type VisionPart } from '../backbone/backbone.js';
+import { buildEncoder, FEATURES, PIXELS } from '../backbone/vision/encoder.js';
 import { AppError } from '../errors.js';
-import { Graph } from '../onnx/graph.js';
-import { add, cast, float32 as constant, mul, transpose } from '../onnx/ops.js';
 import { Session, type Tensor, uint8 } from '../runtime/session.js';
 
 export interface ImagePixels {
@@ -33,28 +32,7 @@ export class VisionEncoder {
   static async open(part: VisionPart, threads: number, cacheBytes: number): Promise<VisionEncoder> {
     const { checkpoint, weights } = await openWeights(part.folder);
     try {
-      const {
-        recipe,
-        normalisation: { rescale, mean, std },
-      } = part;
-      const g = new Graph();
-      const pixels = g.input('pixels', 'uint8', [1, recipe.height, recipe.width, 3]);
-      // (x · rescale − mean) / std as one product and one sum a channel.
-      const scale = constant(
-        g,
-        'pixels.scale',
-        [3],
-        std.map((deviation) => rescale / deviation),
-      );
-      const shift = constant(
-        g,
-        'pixels.shift',
-        [3],
-        std.map((deviation, channel) => -(mean[channel] as number) / deviation),
-      );
-      const normalised = add(g, mul(g, cast(g, pixels, 'float32'), scale), shift);
-      g.output('features', await part.model.build(g, weights, transpose(g, normalised, [0, 3, 1, 2])));
-      weights.check();
+      const g = await buildEncoder(part, weights);
       return new VisionEncoder(part, await Session.open(g.toModel(), { folder: part.folder, threads }), cacheBytes);
     } finally {
       await checkpoint.close();
@@ -78,8 +56,8 @@ export class VisionEncoder {
       );
     }
     this.misses++;
-    const result = await this.#session.run({ pixels: uint8(pixels.data, [1, height, width, 3]) }, { features: null });
-    const features = (result['features'] as Tensor).data as Float32Array;
+    const result = await this.#session.run({ [PIXELS]: uint8(pixels.data, [1, height, width, 3]) }, { [FEATURES]: null });
+    const features = (result[FEATURES] as Tensor).data as Float32Array;
     this.#features.set(pixels.digest, features);
     return features;
   }

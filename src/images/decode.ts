@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import type { PixelRecipe } from '../backbone/vision/recipe.js';
 import type { AppError } from '../errors.js';
+import { type Alteration, alter } from './alter.js';
 import { type Format, sniff } from './format.js';
 import { shape } from './geometry.js';
 import type { ImageLimits, Pixels } from './protocol.js';
@@ -26,13 +27,19 @@ const MAX_EDGE = 65_535;
 /**
  * Decodes a JPEG, PNG or WebP and brings it to the recipe's size. Throws AppError `unsupported_image` (another format), `invalid_image`
  * (no image, a damaged one, or one that takes longer than `limits.timeoutMs`, counted in whole seconds) or `image_too_large`.
+ * An alteration, for training, comes before the recipe.
  */
-export async function decodePixels(bytes: Uint8Array, recipe: PixelRecipe, limits: ImageLimits): Promise<Pixels> {
+export async function decodePixels(
+  bytes: Uint8Array,
+  recipe: PixelRecipe,
+  limits: ImageLimits,
+  alteration?: Alteration,
+): Promise<Pixels> {
   const format = sniff(bytes);
   if (typeof format === 'object') throw format.refused === null ? notAnImage(bytes.length) : unsupported(format.refused);
   const { space } = await readHeader(bytes, format, limits);
   const image = await readPixels(bytes, format, space === 'cmyk', limits);
-  const data = shape(image, recipe);
+  const data = shape(alteration ? alter(image, alteration) : image, recipe);
   const { height, width } = recipe;
   return { data, height, width, digest: digestPixels(data, height, width) };
 }

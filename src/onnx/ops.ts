@@ -6,19 +6,21 @@ import type { DType } from '../tensor/dtype.js';
 import type { Graph, Value } from './graph.js';
 import { broadcast, type Dim, formatShape, sameShape } from './shape.js';
 
-const MICROSOFT = 'com.microsoft';
+export const MICROSOFT = 'com.microsoft';
 
-function refuse(op: string, expected: string, ...received: readonly Value[]): never {
+/** Refuses operands. Shared by the files of operators, not for others. */
+export function refuse(op: string, expected: string, ...received: readonly Value[]): never {
   throw new TypeError(
     `${op}: expected ${expected} but received ${received.map((value) => `${value.dtype} ${formatShape(value.shape)} (${value.name})`).join(' and ')}`,
   );
 }
 
-function one(values: Value[]): Value {
+/** The result of a node that has one. */
+export function one(values: Value[]): Value {
   return values[0] as Value;
 }
 
-function dim(value: Value, axis: number): Dim {
+export function dim(value: Value, axis: number): Dim {
   const size = value.shape.at(axis);
   if (size === undefined)
     throw new TypeError(`Expected ${value.name} to have axis ${axis} but its shape is ${formatShape(value.shape)}`);
@@ -45,28 +47,36 @@ export function where(g: Graph, condition: Value, x: Value, y: Value): Value {
   return one(g.node('Where', [condition, x, y], [{ dtype: x.dtype, shape }]));
 }
 
-/** a [..., m, k] · b [..., k, n] → [..., m, n], leading axes broadcast. */
-export function matmul(g: Graph, a: Value, b: Value): Value {
-  return product('MatMul', g, a, b, false);
+export interface ProductOptions {
+  /** Whether the last two axes of a (of b) are swapped first. */
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  /** The result is multiplied by this. */
+  readonly alpha?: number;
+}
+
+/** a [..., m, k] · b [..., k, n] → [..., m, n], leading axes broadcast; transposed and scaled by the product itself where asked for. */
+export function matmul(g: Graph, a: Value, b: Value, options: ProductOptions = {}): Value {
+  const { transA = false, transB = false, alpha = 1 } = options;
+  const isFused = transA || transB || alpha !== 1;
+  const op = isFused ? 'FusedMatMul' : 'MatMul';
+  if (a.dtype !== b.dtype || a.shape.length < 2 || b.shape.length < 2 || dim(a, transA ? -2 : -1) !== dim(b, transB ? -1 : -2)) {
+    refuse(op, `[..., ${transA ? 'k, m' : 'm, k'}] and ${transB ? '[..., n, k]' : '[..., k, n]'} of one dtype`, a, b);
+  }
+  const leading = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2)) ?? refuse(op, 'leading axes that broadcast', a, b);
+  const output = { dtype: a.dtype, shape: [...leading, dim(a, transA ? -1 : -2), dim(b, transB ? -2 : -1)] };
+  if (!isFused) return one(g.node(op, [a, b], [output]));
+  const attributes = {
+    ...(transA ? { transA: 1 } : {}),
+    ...(transB ? { transB: 1 } : {}),
+    ...(alpha === 1 ? {} : { alpha: { float: alpha } }),
+  };
+  return one(g.node(op, [a, b], [output], attributes, MICROSOFT));
 }
 
 /** a [..., m, k] · bᵀ with b [n, k], the checkpoint's own layout [out, in] → [..., m, n]. */
 export function linear(g: Graph, a: Value, b: Value): Value {
-  return product('FusedMatMul', g, a, b, true);
-}
-
-function product(op: string, g: Graph, a: Value, b: Value, transB: boolean): Value {
-  const inner = transB ? -1 : -2;
-  if (a.dtype !== b.dtype || a.shape.length < 2 || b.shape.length < 2 || dim(a, -1) !== dim(b, inner)) {
-    refuse(op, `[..., m, k] and ${transB ? '[..., n, k]' : '[..., k, n]'} of one dtype`, a, b);
-  }
-  const leading = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2)) ?? refuse(op, 'leading axes that broadcast', a, b);
-  const shape = [...leading, dim(a, -2), dim(b, transB ? -2 : -1)];
-  return one(
-    transB
-      ? g.node(op, [a, b], [{ dtype: a.dtype, shape }], { transB: 1 }, MICROSOFT)
-      : g.node(op, [a, b], [{ dtype: a.dtype, shape }]),
-  );
+  return matmul(g, a, b, { transB: true });
 }
 
 /** x · sigmoid(x), float32. */
@@ -74,6 +84,13 @@ export function silu(g: Graph, x: Value): Value {
   if (x.dtype !== 'float32') refuse('QuickGelu', 'float32', x);
   return one(g.node('QuickGelu', [x], [x], { alpha: { float: 1 } }, MICROSOFT));
 }
+
+const unary = (op: string, g: Graph, x: Value): Value =>
+  x.dtype.startsWith('float') ? one(g.node(op, [x], [x])) : refuse(op, 'a float dtype', x);
+
+export const neg = (g: Graph, x: Value): Value => unary('Neg', g, x);
+export const exp = (g: Graph, x: Value): Value => unary('Exp', g, x);
+export const sigmoid = (g: Graph, x: Value): Value => unary('Sigmoid', g, x);
 
 /** min(max(x, low), high), float32. */
 export function clip(g: Graph, x: Value, low: Value, high: Value): Value {
@@ -83,11 +100,12 @@ export function clip(g: Graph, x: Value, low: Value, high: Value): Value {
   return one(g.node('Clip', [x, low, high], [x]));
 }
 
-/** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
+/** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). The node's second result, 1 / rms(x), is there for its gradient. */
 export function rmsNorm(g: Graph, x: Value, weight: Value, epsilon: number): Value {
   if (x.dtype !== weight.dtype || x.shape.length === 0 || !sameShape(weight.shape, x.shape.slice(-1)))
     refuse('SimplifiedLayerNormalization', '[..., d] and weight [d] of one dtype', x, weight);
-  return one(g.node('SimplifiedLayerNormalization', [x, weight], [x], { axis: -1, epsilon: { float: epsilon } }));
+  const inverse = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] };
+  return one(g.node('SimplifiedLayerNormalization', [x, weight], [x, inverse], { axis: -1, epsilon: { float: epsilon } }));
 }
 
 export interface ConvOptions {
@@ -165,16 +183,19 @@ export function reshape(g: Graph, x: Value, shape: readonly Dim[]): Value {
   return one(g.node('Reshape', [x, target], [{ dtype: x.dtype, shape }]));
 }
 
-/** Cuts the last axis into equal parts: a number of them, or n times the name d of an axis named `d*n`. */
-export function split(g: Graph, x: Value, parts: readonly Dim[]): Value[] {
+/** Cuts an axis (the last one unless told) into parts: known sizes, or n times the name d of an axis named `d*n`. */
+export function split(g: Graph, x: Value, parts: readonly Dim[], axis = -1): Value[] {
   const [part] = parts;
   const count = parts.length;
-  const total = count === 1 ? part : typeof part === 'number' ? part * count : `${part}*${count}`;
-  if (part === undefined || parts.some((other) => other !== part) || x.shape.at(-1) !== total)
-    refuse('Split', `a last axis of ${count} equal parts (${parts.join(' + ')})`, x);
+  const isKnown = parts.every((size) => typeof size === 'number');
+  const total = isKnown ? parts.reduce<number>((sum, size) => sum + Number(size), 0) : count === 1 ? part : `${part}*${count}`;
+  const at = axis < 0 ? x.shape.length + axis : axis;
+  if (part === undefined || (!isKnown && parts.some((other) => other !== part)) || x.shape[at] !== total)
+    refuse('Split', `axis ${axis} of ${isKnown ? '' : 'equal '}parts (${parts.join(' + ')})`, x);
   if (count === 1) return [x];
-  const outputs = parts.map((part) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), part] }));
-  return g.node('Split', [x], outputs, { axis: -1, num_outputs: count });
+  const outputs = parts.map((size) => ({ dtype: x.dtype, shape: x.shape.with(at, size) }));
+  if (!isKnown || parts.every((size) => size === part)) return g.node('Split', [x], outputs, { axis: at, num_outputs: count });
+  return g.node('Split', [x, int64(g, parts.map(Number))], outputs, { axis: at });
 }
 
 /** Rows of a table: table [n, ...rest], indices int64 [...] → [..., ...rest]. */
@@ -212,102 +233,92 @@ export function cast(g: Graph, x: Value, dtype: DType): Value {
   return one(g.node('Cast', [x], [{ dtype, shape: x.shape }], { to }));
 }
 
-/** Rotates every head of x [rows, tokens, heads · headDim] by its position: positions int64 [rows, tokens], cos and sin [n, headDim / 2]. */
-export function rotary(g: Graph, x: Value, positions: Value, cos: Value, sin: Value): Value {
-  const headDim = 2 * Number(cos.shape[1]);
-  if (
-    x.shape.length !== 3 ||
-    cos.shape.length !== 2 ||
-    Number(x.shape[2]) % headDim !== 0 ||
-    !sameShape(cos.shape, sin.shape) ||
-    !sameShape(positions.shape, x.shape.slice(0, 2)) ||
-    positions.dtype !== 'int64' ||
-    [x, cos, sin].some(({ dtype }) => dtype !== 'float32')
-  ) {
-    refuse(
-      'RotaryEmbedding',
-      'x [rows, tokens, heads · d], int64 positions [rows, tokens] and float32 tables [n, d / 2]',
-      x,
-      positions,
-      cos,
-      sin,
-    );
-  }
-  return one(g.node('RotaryEmbedding', [x, positions, cos, sin], [x], {}, MICROSOFT));
-}
-
-/** onnxruntime's attention works on whole vectors of this many numbers. */
-const HEAD_DIM_STEP = 8;
-
-export interface GroupQueryAttentionInputs {
-  readonly q: Value; // [rows, tokens, heads · headDim]
-  readonly k: Value; // [rows, tokens, kvHeads · headDim]
-  readonly v: Value; // [rows, tokens, kvHeads · headDim]
-  readonly pastK: Value; // [rows, kvHeads, capacity, headDim]
-  readonly pastV: Value;
-  /** int32 [rows]: length of each row after this run, minus one. */
-  readonly lengths: Value;
-  /** int32 [1]: the longest row after this run. */
-  readonly total: Value;
-}
-
-/** Causal attention of the last tokens of each row over its past and themselves (onnxruntime's GroupQueryAttention) → like q. */
-export function groupQueryAttention(g: Graph, inputs: GroupQueryAttentionInputs, heads: number, kvHeads: number): Value {
-  const { q, k, v, pastK, pastV, lengths, total } = inputs;
-  const [rows, tokens] = q.shape as [Dim, Dim];
-  const [, , capacity, headDim] = pastK.shape as [Dim, Dim, Dim, Dim];
-  if (
-    !sameShape(q.shape, [rows, tokens, heads * Number(headDim)]) ||
-    !sameShape(k.shape, [rows, tokens, kvHeads * Number(headDim)]) ||
-    !sameShape(v.shape, k.shape) ||
-    !sameShape(pastK.shape, [rows, kvHeads, capacity, headDim]) ||
-    !sameShape(pastV.shape, pastK.shape) ||
-    !sameShape(lengths.shape, [rows]) ||
-    !sameShape(total.shape, [1]) ||
-    [q, k, v, pastK, pastV].some(({ dtype }) => dtype !== 'float32') ||
-    [lengths, total].some(({ dtype }) => dtype !== 'int32') ||
-    heads % kvHeads !== 0
-  ) {
-    refuse(
-      'GroupQueryAttention',
-      `q [rows, tokens, ${heads} · d], k and v [rows, tokens, ${kvHeads} · d], keys and values before them [rows, ${kvHeads}, n, d], ` +
-        'int32 lengths [rows] and total [1]',
-      q,
-      k,
-      v,
-      pastK,
-      pastV,
-      lengths,
-      total,
-    );
-  }
-  if (Number(headDim) % HEAD_DIM_STEP !== 0)
-    refuse('GroupQueryAttention', `heads of a multiple of ${HEAD_DIM_STEP} dimensions`, pastK);
-  // The operator's second and third output are the cache with the new tokens in it; nobody reads them.
-  return g.node(
-    'GroupQueryAttention',
-    [q, k, v, pastK, pastV, lengths, total],
-    [q, pastK, pastV],
-    { num_heads: heads, kv_num_heads: kvHeads },
-    MICROSOFT,
-  )[0] as Value;
-}
-
-/** Joins values along the last axis; all other axes are equal. */
-export function concat(g: Graph, values: readonly Value[]): Value {
+/** Joins values along an axis (the last one unless told), on which their sizes are known; all other axes are equal. */
+export function concat(g: Graph, values: readonly Value[], axis = -1): Value {
   const [first] = values;
   if (!first) throw new TypeError('Concat: expected at least one value but received none');
+  const at = axis < 0 ? first.shape.length + axis : axis;
+  const others = ({ shape }: Value): Dim[] => shape.toSpliced(at, 1);
   if (values.length === 1) return first;
-  const leading = first.shape.slice(0, -1);
   if (
     values.some(
-      ({ dtype, shape }) => dtype !== first.dtype || !sameShape(shape.slice(0, -1), leading) || typeof shape.at(-1) !== 'number',
+      (value) => value.dtype !== first.dtype || !sameShape(others(value), others(first)) || typeof value.shape[at] !== 'number',
     )
-  ) {
-    refuse('Concat', 'values of one dtype that differ in a known last axis only', ...values);
-  }
-  const last = values.reduce((total, value) => total + Number(dim(value, -1)), 0);
-  return one(g.node('Concat', values, [{ dtype: first.dtype, shape: [...leading, last] }], { axis: -1 }));
+  )
+    refuse('Concat', `values of one dtype that differ in the known axis ${axis} only`, ...values);
+  const total = values.reduce((sum, { shape }) => sum + Number(shape[at]), 0);
+  return one(g.node('Concat', values, [{ dtype: first.dtype, shape: first.shape.with(at, total) }], { axis: at }));
+}
+
+/**
+ * table with updates added to its rows: table [n, ...rest], indices int64 [m], updates [m, ...rest]; equal indices add up, in order.
+ * (Not ScatterND, whose sums race between threads: onnxruntime issue 18048.)
+ */
+export function scatterAdd(g: Graph, table: Value, indices: Value, updates: Value): Value {
+  const rest = table.shape.slice(1);
+  if (
+    indices.dtype !== 'int64' ||
+    indices.shape.length !== 1 ||
+    updates.dtype !== table.dtype ||
+    !sameShape(updates.shape, [...indices.shape, ...rest])
+  )
+    refuse('ScatterElements', 'a table [n, ...rest], int64 indices [m] and updates [m, ...rest]', table, indices, updates);
+  const column = reshape(g, indices, [dim(indices, 0), ...rest.map(() => 1)]);
+  const each = one(g.node('Expand', [column, shapeOf(g, updates)], [{ dtype: 'int64', shape: updates.shape }]));
+  return one(g.node('ScatterElements', [table, each, updates], [table], { axis: 0, reduction: 'add' }));
+}
+
+/** x [n, m] with each of updates [n] added to the column that columns, int64 [n], names in its row. */
+export function scatterColumn(g: Graph, x: Value, columns: Value, updates: Value): Value {
+  const n = x.shape.slice(0, 1);
+  if (
+    x.shape.length !== 2 ||
+    columns.dtype !== 'int64' ||
+    ![columns, updates].every(({ shape }) => sameShape(shape, n)) ||
+    updates.dtype !== x.dtype
+  )
+    refuse('ScatterElements', 'x [n, m], int64 columns [n] and updates [n]', x, columns, updates);
+  const inputs = [x, reshape(g, columns, [...n, 1]), reshape(g, updates, [...n, 1])];
+  return one(g.node('ScatterElements', inputs, [x], { axis: 1, reduction: 'add' }));
+}
+
+/** A value's sizes at run time, int64 [rank]. */
+export function shapeOf(g: Graph, x: Value): Value {
+  return one(g.node('Shape', [x], [{ dtype: 'int64', shape: [x.shape.length] }]));
+}
+
+/** Zeros of x's dtype and sizes. */
+export function zerosLike(g: Graph, x: Value): Value {
+  return one(g.node('Expand', [scalar(g, x.dtype, 0), shapeOf(g, x)], [x]));
+}
+
+/** x repeated along axes of one element, or new leading ones, to the sizes of `like`. */
+export function expandLike(g: Graph, x: Value, like: Value): Value {
+  const shape = broadcast(x.shape, like.shape);
+  if (!shape || !sameShape(shape, like.shape)) refuse('Expand', 'a shape that broadcasts to the second one', x, like);
+  return one(g.node('Expand', [x, shapeOf(g, like)], [{ dtype: x.dtype, shape }]));
+}
+
+/** All axes but the last `kept` as one: [a, b, ...kept] → [a·b, ...kept]. */
+export function flatten(g: Graph, x: Value, kept: number): Value {
+  const leading = x.shape.slice(0, x.shape.length - kept);
+  if (leading.length === 1) return x;
+  const isKnown = leading.every((size) => typeof size === 'number');
+  const merged = isKnown ? leading.reduce<number>((product, size) => product * Number(size), 1) : leading.join('*');
+  return reshape(g, x, [merged, ...x.shape.slice(leading.length)]);
+}
+
+/** Reshapes to the shape that another value has, given in case the names of its axes do not say enough (two of them merged into one). */
+export function reshapeTo(g: Graph, x: Value, shape: readonly Dim[], like: () => Value): Value {
+  const moved = shape.filter((size, axis) => typeof size === 'string' && size !== x.shape[axis]);
+  if (moved.length < 2) return reshape(g, x, shape);
+  return one(g.node('Reshape', [x, shapeOf(g, like())], [{ dtype: x.dtype, shape }]));
+}
+
+/** x itself, computed only once `like`, of the same shape, is: a reshape to the sizes that `like` turns out to have. */
+export function reshapeLike(g: Graph, x: Value, like: Value): Value {
+  if (!sameShape(x.shape, like.shape)) refuse('Reshape', 'values of one shape', x, like);
+  return one(g.node('Reshape', [x, shapeOf(g, like)], [x]));
 }
 
 /** An int64 vector held in the graph. */
@@ -318,4 +329,11 @@ function int64(g: Graph, values: readonly number[]): Value {
 /** A float32 constant held in the graph. */
 export function float32(g: Graph, name: string | null, shape: readonly number[], values: ArrayLike<number>): Value {
   return g.constant(name, 'float32', shape, new Uint8Array(Float32Array.from(values).buffer));
+}
+
+/** A number of a float dtype, held in the graph. */
+export function scalar(g: Graph, dtype: DType, value: number): Value {
+  if (dtype === 'float64') return g.constant(null, dtype, [], new Uint8Array(Float64Array.of(value).buffer));
+  if (dtype !== 'float32') throw new TypeError(`Expected a scalar of float32 or float64 but received ${dtype}`);
+  return float32(g, null, [], [value]);
 }

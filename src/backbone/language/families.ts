@@ -1,20 +1,20 @@
 /** The language families by `model_type`. A new family is one file and one line here. */
 import { AppError } from '../../errors.js';
-import { requireJson } from '../config.js';
+import { readModelConfig } from '../config.js';
 import { readLlama } from './llama.js';
 import type { LanguageModel } from './model.js';
 
 const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => LanguageModel> = new Map([['llama', readLlama]]);
 
-/** Describes the language model of a checkpoint folder from its config.json; no weight is read. */
-export async function readLanguageModel(folder: string): Promise<LanguageModel> {
-  const config = await requireJson(folder, 'config.json');
+/** Describes the language model of a checkpoint folder from its config.json, or from that file alone; no weight is read. */
+export async function readLanguageModel(location: string): Promise<LanguageModel> {
+  const { config, file } = await readModelConfig(location);
   const type = String((config as { model_type?: unknown } | null)?.model_type);
   const read = FAMILIES.get(type);
   if (!read)
     throw new AppError(
       'unsupported_model',
-      `${folder}: Expected a language model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
+      `${location}: Expected a language model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
     );
-  return read(config, `${folder}/config.json`);
+  return read(config, file);
 }

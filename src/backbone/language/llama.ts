@@ -1,6 +1,6 @@
 /** The llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU (transformers' modeling_llama.py). */
 import { z } from 'zod';
-import { add, gather, linear, mul, rmsNorm, silu } from '../../onnx/ops.js';
+import { gather, linear, mul, rmsNorm, silu } from '../../onnx/ops.js';
 import { parseWith } from '../config.js';
 import type { LinearModule } from '../module.js';
 import type { LanguageModel } from './model.js';
@@ -79,6 +79,7 @@ export function readLlama(config: unknown, subject: string): LanguageModel {
   });
   const layers = Array.from({ length: c.num_hidden_layers }, (_, index): Layer => {
     const prefix = `model.layers.${index}`;
+    const fusedAs = `${prefix}.mlp.gate_up_proj`;
     return {
       inputNorm: `${prefix}.input_layernorm.weight`,
       q: attention(`${prefix}.self_attn.q_proj`, d, heads * headDim),
@@ -86,11 +87,15 @@ export function readLlama(config: unknown, subject: string): LanguageModel {
       v: { ...attention(`${prefix}.self_attn.v_proj`, d, kvHeads * headDim), scalable: 'output' },
       o: attention(`${prefix}.self_attn.o_proj`, heads * headDim, d),
       ffnNorm: `${prefix}.post_attention_layernorm.weight`,
-      gate: ffn(`${prefix}.mlp.gate_proj`, d, c.intermediate_size),
-      up: ffn(`${prefix}.mlp.up_proj`, d, c.intermediate_size),
+      gate: { ...ffn(`${prefix}.mlp.gate_proj`, d, c.intermediate_size), fusedAs },
+      up: { ...ffn(`${prefix}.mlp.up_proj`, d, c.intermediate_size), fusedAs },
       down: { ...ffn(`${prefix}.mlp.down_proj`, c.intermediate_size, d), scalable: 'input' },
     };
   });
+
+  const modules = layers.flatMap(({ q, k, v, o, gate, up, down }) => [q, k, v, o, gate, up, down]);
+  const embeddings = (c.tie_word_embeddings ? 1 : 2) * vocabSize * d;
+  const norms = (2 * layers.length + 1) * d;
 
   return {
     family: 'llama',
@@ -103,20 +108,24 @@ export function readLlama(config: unknown, subject: string): LanguageModel {
     maxPositions: c.max_position_embeddings,
     rotary: { inverseFrequencies: Array.from({ length: headDim / 2 }, (_, pair) => theta ** ((-2 * pair) / headDim)) },
     tiedNames: c.tie_word_embeddings ? [EMBEDDING, HEAD] : null,
-    modules: layers.flatMap(({ q, k, v, o, gate, up, down }) => [q, k, v, o, gate, up, down]),
+    parameterCount: modules.reduce(
+      (sum, { inFeatures, outFeatures, bias }) => sum + inFeatures * outFeatures + (bias ? outFeatures : 0),
+      embeddings + norms,
+    ),
+    modules,
 
     embed: (g, weights, ids) => gather(g, weights.value(g, EMBEDDING, [vocabSize, d]), ids),
 
-    layers(g, weights, hidden, { project, attend }) {
+    layers(g, weights, hidden, { project, attend, residual }) {
       return layers.reduce((h, layer, index) => {
         const x = rmsNorm(g, h, weights.value(g, layer.inputNorm, [d]), epsilon);
         const [q, k, v] = project([layer.q, layer.k, layer.v], x) as [typeof x, typeof x, typeof x];
         const [attended] = project([layer.o], attend(index, q, k, v)) as [typeof x];
-        const middle = add(g, h, attended);
+        const middle = residual(h, attended);
         const y = rmsNorm(g, middle, weights.value(g, layer.ffnNorm, [d]), epsilon);
         const [gate, up] = project([layer.gate, layer.up], y) as [typeof x, typeof x];
         const [down] = project([layer.down], mul(g, silu(g, gate), up)) as [typeof x];
-        return add(g, middle, down);
+        return residual(middle, down);
       }, hidden);
     },
 

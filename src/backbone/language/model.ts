@@ -8,14 +8,26 @@
 import type { Graph, Value } from '../../onnx/graph.js';
 import { add, linear, matmul } from '../../onnx/ops.js';
 import type { LinearModule } from '../module.js';
-import type { Weights } from '../weights.js';
+
+/** Where a family's weights come from: a checkpoint (`Weights`), or what a trainer makes of it. Names and shapes are the checkpoint's. */
+export interface WeightSource {
+  value(g: Graph, name: string, shape: readonly number[]): Value;
+}
 
 export interface Blocks {
   /** Applies projections that read the same input, x [rows, tokens, in] → one [rows, tokens, out] each, bias included. */
   readonly project: (modules: readonly LinearModule[], x: Value) => Value[];
   /** Causal self-attention of one layer, positions included: q [rows, tokens, heads · headDim], k and v [rows, tokens, kvHeads · headDim] → like q. */
   readonly attend: (layer: number, q: Value, k: Value, v: Value) => Value;
+  /** Adds a branch's result to the residual stream, [rows, tokens, hiddenSize] both: `plainResidual`, or with dropout, or noted. */
+  readonly residual: (hidden: Value, branch: Value) => Value;
 }
+
+/** hidden + branch. */
+export const plainResidual =
+  (g: Graph): Blocks['residual'] =>
+  (hidden, branch) =>
+    add(g, hidden, branch);
 
 export interface Rotary {
   /** Angle of pair i at position 1, [headDim / 2]. */
@@ -32,6 +44,8 @@ export interface LanguageModel {
   readonly vocabSize: number;
   /** The longest sequence the checkpoint was made for. */
   readonly maxPositions: number;
+  /** All weights, a tied one once: what full fine-tuning trains. */
+  readonly parameterCount: number;
   readonly rotary: Rotary;
   /** Input and output embedding are one tensor, under either name. */
   readonly tiedNames: readonly [string, string] | null;
@@ -39,15 +53,15 @@ export interface LanguageModel {
   readonly modules: readonly LinearModule[];
 
   /** ids int64 [rows, tokens] → [rows, tokens, hiddenSize]. */
-  embed(g: Graph, weights: Weights, ids: Value): Value;
+  embed(g: Graph, weights: WeightSource, ids: Value): Value;
   /** All decoder layers, [rows, tokens, hiddenSize] → the same, before the final norm. */
-  layers(g: Graph, weights: Weights, hidden: Value, blocks: Blocks): Value;
+  layers(g: Graph, weights: WeightSource, hidden: Value, blocks: Blocks): Value;
   /** Final norm and output embedding, [n, hiddenSize] → [n, vocabSize]. */
-  logits(g: Graph, weights: Weights, hidden: Value): Value;
+  logits(g: Graph, weights: WeightSource, hidden: Value): Value;
 }
 
 /** The checkpoint's own projection, W x + b: what every `Blocks.project` starts from. */
-export function frozenProjection(g: Graph, weights: Weights, module: LinearModule, x: Value): Value {
+export function frozenProjection(g: Graph, weights: WeightSource, module: LinearModule, x: Value): Value {
   const { name, inFeatures, outFeatures } = module;
   const y =
     module.layout === 'out_in'

@@ -1,6 +1,6 @@
 /** The vision families by `model_type`. A new family is one file and one line here. */
 import { AppError } from '../../errors.js';
-import { requireJson } from '../config.js';
+import { readModelConfig } from '../config.js';
 import { readMobileNetV2 } from './mobilenet.js';
 import type { VisionModel } from './model.js';
 
@@ -8,15 +8,15 @@ const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => Vision
   ['mobilenet_v2', readMobileNetV2],
 ]);
 
-/** Describes the vision encoder of a checkpoint folder from its config.json; no weight is read. */
-export async function readVisionModel(folder: string): Promise<VisionModel> {
-  const config = await requireJson(folder, 'config.json');
+/** Describes the vision encoder of a checkpoint folder from its config.json, or from that file alone; no weight is read. */
+export async function readVisionModel(location: string): Promise<VisionModel> {
+  const { config, file } = await readModelConfig(location);
   const type = String((config as { model_type?: unknown } | null)?.model_type);
   const read = FAMILIES.get(type);
   if (!read)
     throw new AppError(
       'unsupported_model',
-      `${folder}: Expected a vision model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
+      `${location}: Expected a vision model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
     );
-  return read(config, `${folder}/config.json`);
+  return read(config, file);
 }

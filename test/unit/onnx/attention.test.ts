@@ -1,5 +1,6 @@
 /** Rotary positions and attention over a cache, as onnxruntime computes them, against the formulas. */
 import { describe, it } from 'vitest';
+import { groupQueryAttention, rotary } from '../../../src/onnx/attention.js';
 import * as ops from '../../../src/onnx/ops.js';
 import { int32 } from '../../../src/runtime/session.js';
 import { expectClose, f32, i64, integers, Numbers, run, sum } from './numbers.js';
@@ -17,8 +18,7 @@ describe('attention', () => {
     const at = [5, 0, 8, 2, 2, 1];
     const [y] = await run(
       { x: f32('rows', 'tokens', heads * headDim), at: i64('rows', 'tokens') },
-      (g, { x, at }) =>
-        ops.rotary(g, x, at, ops.float32(g, 'cos', cos.shape, cos.data), ops.float32(g, 'sin', sin.shape, sin.data)),
+      (g, { x, at }) => rotary(g, x, at, ops.float32(g, 'cos', cos.shape, cos.data), ops.float32(g, 'sin', sin.shape, sin.data)),
       { x: x.feed, at: integers([rows, tokens], at) },
       { rows, tokens },
     );
@@ -59,7 +59,7 @@ describe('attention', () => {
         lengths: { dtype: 'int32', shape: ['rows'] },
         total: { dtype: 'int32', shape: [1] },
       },
-      (g, values) => ops.groupQueryAttention(g, values, heads, kvHeads),
+      (g, values) => groupQueryAttention(g, values, heads, kvHeads),
       {
         q: q.feed,
         k: k.feed,

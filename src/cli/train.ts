@@ -1,0 +1,259 @@
+/** `graft train`: from captioned images to an adapter that a running server takes up, with everything that people want to see meanwhile. */
+import { readFile } from 'node:fs/promises';
+import { basename, extname, join, resolve } from 'node:path';
+import { AppError } from '../errors.js';
+import { replaceFile } from '../tensor/folder.js';
+import { describeBadRows } from '../training/data/report.js';
+import { type LogLine, readLog } from '../training/log.js';
+import { parseTrainOptions, plain, type TrainOptions } from '../training/options.js';
+import { type Prepared, prepare } from '../training/prepare.js';
+import { PROJECTOR } from '../training/program.js';
+import { type Notes, publishAdapter, publishBackbone } from '../training/publish.js';
+import { renderReport } from '../training/report/page.js';
+import type { Report, ReportSample } from '../training/report/report.js';
+import { LOG_FILE, type RunResult, run } from '../training/run.js';
+import { Captioner } from './captioner.js';
+import { clock, Progress } from './progress.js';
+
+const REPORT_FILE = 'report.html';
+/** Rows at once when samples are captioned. */
+const SAMPLE_BATCH = 8;
+const MIME: Readonly<Record<string, string>> = {
+  '.jpg': 'image/jpeg',
+  '.jpeg': 'image/jpeg',
+  '.png': 'image/png',
+  '.webp': 'image/webp',
+};
+
+/** Trains as the flags say and prints what comes of it. Throws AppError for all that is wrong with what was given. */
+export async function train(flags: Readonly<Record<string, unknown>>, folder: string): Promise<void> {
+  const options = parseTrainOptions(flags, folder);
+  const stopping = new AbortController();
+  const release = onInterrupt(stopping);
+  try {
+    await trainWith(options, folder, stopping.signal);
+  } catch (error) {
+    throw explain(error);
+  } finally {
+    release();
+  }
+}
+
+async function trainWith(options: TrainOptions, folder: string, signal: AbortSignal): Promise<void> {
+  const name = basename(options.out);
+  const runFolder = options.run ?? resolve(folder, 'runs', name);
+  const prepared = await withProgress('images', (update) =>
+    prepare(options, signal, { onImages: (done, total) => update(done, total, 'encoded') }),
+  );
+  try {
+    const { bad } = prepared;
+    if (bad.length > 0) console.error(describeBadRows(bad));
+    console.error(introduction(name, prepared, options));
+    const result = await follow(prepared, options, runFolder, signal);
+    const status = await conclude(prepared, options, result, runFolder);
+    for (const line of status) console.log(line.replaceAll(`${folder}/`, ''));
+  } finally {
+    await prepared.close();
+  }
+}
+
+/** Runs the training under a bar. */
+async function follow(prepared: Prepared, options: TrainOptions, runFolder: string, signal: AbortSignal): Promise<RunResult> {
+  let bar: Progress | undefined;
+  try {
+    return await run(prepared, options, runFolder, signal, {
+      onResume: (step, steps) => console.error(`going on after step ${step} of ${steps}`),
+      onStep: ({ step, steps, loss, tokensPerSecond, secondsLeft }) => {
+        bar ??= new Progress('train', steps, step - 1);
+        const detail = `loss ${loss.toFixed(3)}  ppl ${Math.exp(loss).toFixed(2)}  ${Math.round(tokensPerSecond)} tok/s  ${clock(secondsLeft)} left`;
+        bar.update(step, detail);
+      },
+      onEvaluation: (step, { loss, perplexity }, isBest) =>
+        bar?.say(
+          `step ${step}: held-out loss ${loss.toFixed(4)}, perplexity ${perplexity.toFixed(3)}${isBest ? ', the best so far' : ''}`,
+        ),
+    });
+  } finally {
+    bar?.stop();
+  }
+}
+
+/** Publishes, captions samples, writes the report; what to print. */
+async function conclude(prepared: Prepared, options: TrainOptions, result: RunResult, runFolder: string): Promise<string[]> {
+  const { progress, status, steps } = result;
+  const isDone = status !== 'interrupted';
+  if (isDone) await publish(prepared, options, result);
+  const samples = isDone && prepared.plan && prepared.store ? await sample(prepared, options) : [];
+  const report = join(runFolder, REPORT_FILE);
+  const lines = await readLog(join(runFolder, LOG_FILE));
+  await replaceFile(report, new TextEncoder().encode(renderReport(reportOf(prepared, options, result, lines, samples))));
+  if (!isDone) {
+    return [`stopped after step ${progress.step} of ${steps}, saved in ${runFolder}`, `go on with:  ${resumeCommand()}`];
+  }
+  const best = progress.best && `, held-out perplexity ${Math.exp(progress.best.loss).toFixed(3)} at step ${progress.best.step}`;
+  return [
+    `${status === 'finished' ? 'trained' : 'stopped early:'} ${progress.step} steps in ${clock(progress.seconds)}${best ?? ''}`,
+    `${prepared.plan ? 'adapter' : 'backbone'}  ${options.out}`,
+    `report   ${report}`,
+  ];
+}
+
+async function publish(
+  { backbone, plan, model, train }: Prepared,
+  options: TrainOptions,
+  { values, progress }: RunResult,
+): Promise<void> {
+  const notes: Notes = {
+    task: options.task,
+    prompt: options.prompt,
+    metrics: progress.best ? { validation_perplexity: Math.exp(progress.best.loss), best_step: progress.best.step } : {},
+    training: {
+      data: basename(options.data),
+      captions: train.sequences.count,
+      steps: progress.step,
+      ...Object.fromEntries(
+        (['batch', 'accumulate', 'lr', 'schedule', 'warmup', 'dropout', 'residualDropout', 'normalize', 'seed'] as const).map(
+          (key) => [key, options[key]],
+        ),
+      ),
+    },
+  };
+  if (plan) await publishAdapter(options.out, backbone, plan, model.parameters, values, notes);
+  else await publishBackbone(options.out, backbone, model.parameters, values, notes);
+}
+
+/** Captions of held-out images (of images of the training data where none are held out) through the engine that serves. */
+async function sample({ validation, train }: Prepared, options: TrainOptions): Promise<ReportSample[]> {
+  const chosen = (validation ?? train).examples.slice(0, options.samples);
+  if (chosen.length === 0) return [];
+  const captioner = await Captioner.open({
+    backbone: options.backbone,
+    adapter: options.out,
+    threads: options.threads,
+    batch: SAMPLE_BATCH,
+  });
+  try {
+    const captions = await captioner.caption(chosen.map(({ image }) => image as string));
+    return await Promise.all(
+      chosen.map(async ({ image, captions: references }, index): Promise<ReportSample> => {
+        const mime = MIME[extname(image ?? '').toLowerCase()];
+        return {
+          image: image !== null && mime !== undefined ? { mime, bytes: await readFile(image) } : null,
+          caption: captions[index] ?? '',
+          references,
+        };
+      }),
+    );
+  } finally {
+    await captioner.close();
+  }
+}
+
+function reportOf(
+  { backbone, plan, model, bad }: Prepared,
+  options: TrainOptions,
+  { status, progress }: RunResult,
+  lines: readonly LogLine[],
+  samples: readonly ReportSample[],
+): Report {
+  const { parameters } = model;
+  const count = (isCounted: (name: string) => boolean): number =>
+    parameters.shapes.filter((each) => isCounted(each.name)).reduce((sum, each) => sum + parameters.view(each.name).length, 0);
+  const projector = count((name) => name === PROJECTOR.weight || name === PROJECTOR.bias);
+  return {
+    name: basename(options.out),
+    task: options.task,
+    status,
+    createdAt: new Date(),
+    seconds: progress.seconds,
+    steps: progress.step,
+    tokens: progress.tokens,
+    backbone: { language: basename(backbone.languageFolder), vision: backbone.vision && basename(backbone.vision.folder) },
+    parameters: {
+      adapter: parameters.values.length - projector,
+      projector,
+      frozen: plan ? backbone.language.parameterCount : 0,
+      groups: Object.fromEntries(
+        (plan?.contexts ?? []).map((context) => [context, count((name) => name.startsWith(`${context}/`))]),
+      ),
+    },
+    configuration: Object.fromEntries(Object.entries(options).map(([key, value]) => [key, plain(value) as string])),
+    points: lines.flatMap((line) =>
+      'loss' in line
+        ? [
+            {
+              step: line.step,
+              loss: line.loss,
+              tokensPerSecond: line.tokens_per_second,
+              learningRate: line.learning_rate,
+              gradientNorm: line.gradient_norm,
+            },
+          ]
+        : [],
+    ),
+    evaluations: lines.flatMap((line) =>
+      'validation_loss' in line ? [{ step: line.step, loss: line.validation_loss, perplexity: line.validation_perplexity }] : [],
+    ),
+    bestStep: progress.best?.step ?? null,
+    scores: null,
+    badRows: bad,
+    samples,
+    resumeCommand: status === 'interrupted' ? resumeCommand() : null,
+  };
+}
+
+function introduction(name: string, { plan, model, train, validation, backbone }: Prepared, options: TrainOptions): string {
+  const { parameters } = model;
+  const trained = parameters.values.length.toLocaleString('en-US');
+  const what = plan ? `${plan.method}${plan.contexts.length > 0 ? ` on ${plan.contexts.join(' and ')}` : ''}` : 'all weights';
+  const held = validation ? `, ${validation.sequences.count} held out` : '';
+  return `${name}: ${what}, ${trained} parameters on ${backbone.name}; ${train.sequences.count} captions${held}; seed ${options.seed}`;
+}
+
+/** The command that goes on with this one. */
+function resumeCommand(): string {
+  const given = process.argv.slice(2).filter((argument) => argument !== '--restart' && argument !== '--resume');
+  const quoted = given.map((argument) =>
+    /^[\w./=,:@%+-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`,
+  );
+  return ['graft', ...quoted, '--resume'].join(' ');
+}
+
+/** The first Ctrl-C asks to stop after the step that is under way, the second one stops at once. */
+function onInterrupt(stopping: AbortController): () => void {
+  const stop = (): void => {
+    if (stopping.signal.aborted) process.exit(130);
+    console.error('\nstopping after this step; once more to stop at once (the last checkpoint stays)');
+    stopping.abort(new AppError('cancelled', 'Stopped before the first step; nothing was trained'));
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
+  return () => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop);
+  };
+}
+
+async function withProgress<T>(
+  label: string,
+  work: (update: (done: number, total: number, detail: string) => void) => Promise<T>,
+): Promise<T> {
+  let bar: Progress | undefined;
+  try {
+    return await work((done, total, detail) => {
+      bar ??= new Progress(label, total);
+      bar.update(done, detail, total);
+    });
+  } finally {
+    bar?.stop();
+  }
+}
+
+/** A full disk in words; anything else as it is. */
+function explain(error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (!['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code)) return error;
+  return new AppError(
+    'disk_full',
+    `Expected room on the disk but there is none (${code}): the last checkpoint is as it was, make room and go on with --resume`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,247 @@
+/**
+ * From options to something that can be trained: data read, split and tokenised, images encoded, model built. Everything that can be wrong with
+ * what a user gave is found here, before the first step.
+ */
+import { createHash } from 'node:crypto';
+import { type AdapterPlan, resolvePlan } from '../adapter/plan.js';
+import { type BackboneDescription, describeBackbone, openWeights } from '../backbone/backbone.js';
+import type { WeightSource } from '../backbone/language/model.js';
+import { readBackbone } from '../backbone/manifest.js';
+import { Tokenizer } from '../backbone/tokenizer.js';
+import { AppError } from '../errors.js';
+import type { BadRow, Example } from './data/example.js';
+import { readDataset } from './data/read.js';
+import { refuseBadRows } from './data/report.js';
+import { split } from './data/split.js';
+import { encodeImages, featureFolder, viewsOf } from './features.js';
+import { TrainedModel } from './model.js';
+import type { TrainOptions } from './options.js';
+import type { Recipe } from './program.js';
+import { type Sequences, tokenize } from './sequence.js';
+import { FeatureStore } from './store.js';
+
+/** Rows longer than this are rare, and a batch of them is large. */
+const DEFAULT_MAX_TOKENS = 512;
+/** Spread of random weights where a model begins from nothing; what llama began with. */
+const DEVIATION = 0.02;
+
+/** A part of the data. */
+export interface Portion {
+  readonly examples: readonly Example[];
+  readonly sequences: Sequences;
+  /** Keys of each example's features, the plain view first; empty for text. */
+  readonly keys: readonly (readonly string[])[];
+}
+
+export interface Prepared {
+  readonly backbone: BackboneDescription;
+  /** null: all weights are trained. */
+  readonly plan: AdapterPlan | null;
+  readonly model: TrainedModel;
+  readonly train: Portion;
+  readonly validation: Portion | null;
+  /** null for text alone. */
+  readonly store: FeatureStore | null;
+  readonly bad: readonly BadRow[];
+  /** Names the data: equal digests, equal sequences and images. */
+  readonly dataDigest: string;
+  close(): Promise<void>;
+}
+
+export interface PrepareListener {
+  readonly onImages?: (done: number, total: number) => void;
+}
+
+export async function prepare(options: TrainOptions, signal: AbortSignal, listener: PrepareListener): Promise<Prepared> {
+  checkOptions(options);
+  const backbone = await describeBackbone(await readBackbone(options.backbone));
+  const tokenizer = await Tokenizer.open(backbone.languageFolder);
+  const { train, validation, bad } = await readPortions(options);
+  const all = [...train, ...validation];
+  const withImages = seesImages(all, backbone, options);
+  const image =
+    withImages && backbone.vision ? { tokens: backbone.vision.imageTokens, dim: backbone.vision.model.imageDim } : null;
+  const plan = options.method === 'full' ? null : planOf(options, options.method, backbone, image !== null);
+
+  const maxTokens = options.maxTokens ?? Math.min(backbone.language.maxPositions, DEFAULT_MAX_TOKENS);
+  if (maxTokens > backbone.language.maxPositions)
+    throw new AppError(
+      'invalid_config',
+      `Expected --max-tokens of at most ${backbone.language.maxPositions}, which the backbone was made for, but received ${maxTokens}`,
+    );
+  const rows = { prompt: options.prompt, imageTokens: image?.tokens ?? 0, maxTokens };
+  const recipe: Recipe = {
+    language: backbone.language,
+    image: image && { ...image, dtype: 'float16' },
+    plan,
+    begin: options.init === 'random' ? { deviation: DEVIATION } : 'checkpoint',
+    dropout: options.dropout,
+    residualDropout: options.residualDropout,
+    recompute: options.recompute,
+    maxTokens,
+  };
+  const model = await buildModel(backbone, recipe, options);
+  const store =
+    image && backbone.vision
+      ? await FeatureStore.open(await featureFolder(options.cache, backbone.vision), image.tokens * image.dim)
+      : null;
+  const close = async (): Promise<void> => {
+    await model.close();
+    await store?.close();
+  };
+  try {
+    let done = 0;
+    const portion = async (examples: readonly Example[], captions: 'all' | 'first', isTrained: boolean): Promise<Portion> => {
+      const encoded =
+        store && backbone.vision
+          ? await encodeImages(examples, backbone.vision, store, {
+              views: viewsOf({
+                flip: isTrained && options.flip,
+                crop: isTrained && options.crop,
+                views: options.views,
+                seed: options.seed,
+              }),
+              threads: options.threads,
+              signal,
+              onProgress: (count) => listener.onImages?.(done + count, all.length),
+            })
+          : null;
+      done += examples.length;
+      bad.push(...(encoded?.bad ?? []));
+      const usable = examples.flatMap((_, index) => (encoded && encoded.keys[index]?.length === 0 ? [] : [index]));
+      const kept = usable.map((index) => examples[index] as Example);
+      const tokens = tokenize(kept, tokenizer, { ...rows, captions });
+      bad.push(...tokens.bad);
+      return {
+        examples: kept,
+        sequences: tokens.sequences,
+        keys: encoded ? usable.map((index) => encoded.keys[index] ?? []) : [],
+      };
+    };
+    const trained = await portion(train, 'all', true);
+    const held = validation.length > 0 ? await portion(validation, options.evalCaptions, false) : null;
+    if (options.strict) refuseBadRows(bad);
+    if (trained.sequences.count === 0)
+      throw new AppError('invalid_data', 'Expected a caption to train on but no row can be used', {
+        faults: bad.map(({ origin, reason }) => `${origin}: ${reason}`),
+      });
+    return {
+      backbone,
+      plan,
+      model,
+      train: trained,
+      validation: held && held.sequences.count > 0 ? held : null,
+      store,
+      bad,
+      dataDigest: digestOf(trained, held),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** What contradicts itself before anything is read. */
+function checkOptions({ init, method, flip, crop, data }: TrainOptions): void {
+  const faults: string[] = [];
+  if (init === 'random' && method !== 'full')
+    faults.push(
+      `Expected --init checkpoint with --method ${method}, since an adapter needs a backbone that can do something, but received random`,
+    );
+  if (data.endsWith('.txt') && (flip || crop)) faults.push('Expected images with --flip and --crop but received plain text');
+  if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The options are wrong', faults);
+}
+
+async function readPortions(
+  options: TrainOptions,
+): Promise<{ train: readonly Example[]; validation: readonly Example[]; bad: BadRow[] }> {
+  const { images, normalize, holdout, seed } = options;
+  const read = (location: string) => readDataset(location, { images: images ?? undefined, normalize });
+  const data = await read(options.data);
+  if (options.validation !== null) {
+    const held = await read(options.validation);
+    return { train: data.examples, validation: held.examples, bad: [...data.bad, ...held.bad] };
+  }
+  if (holdout === 0) return { train: data.examples, validation: [], bad: [...data.bad] };
+  return { ...split(data.examples, { holdout, seed, folder: data.folder }), bad: [...data.bad] };
+}
+
+function seesImages(examples: readonly Example[], { vision, name }: BackboneDescription, { data }: TrainOptions): boolean {
+  const withImage = examples.filter(({ image }) => image !== null).length;
+  if (withImage === 0) return false;
+  const without = examples.find(({ image }) => image === null);
+  if (without)
+    throw new AppError(
+      'invalid_data',
+      `${data}: Expected an image in every row or in none but ${without.origin} has none and ${withImage} rows have one`,
+    );
+  if (!vision)
+    throw new AppError(
+      'invalid_config',
+      `Expected a backbone with a vision encoder, since the data has images, but ${name} takes text only`,
+    );
+  return true;
+}
+
+function planOf(
+  options: TrainOptions,
+  method: AdapterPlan['method'],
+  backbone: BackboneDescription,
+  withImages: boolean,
+): AdapterPlan {
+  const { contexts, sites, targetModules, rank, alpha } = options;
+  const plan = resolvePlan(
+    {
+      method,
+      contexts: contexts ?? undefined,
+      sites,
+      targetModules: targetModules ?? undefined,
+      rank: rank.common,
+      rankByContext: rank.own,
+      alpha: alpha.common,
+      alphaByContext: alpha.own,
+    },
+    { modules: backbone.language.modules, contexts: withImages ? backbone.target.contexts : ['text'] },
+  );
+  if (method === 'none' && !withImages)
+    throw new AppError(
+      'invalid_config',
+      'Expected images with --method none, which trains the projector alone, but the data has text only',
+    );
+  return plan;
+}
+
+async function buildModel(backbone: BackboneDescription, recipe: Recipe, { threads, seed }: TrainOptions): Promise<TrainedModel> {
+  const options = { folder: backbone.languageFolder, threads };
+  if (recipe.begin !== 'checkpoint') {
+    const model = new TrainedModel(recipe, NO_WEIGHTS, options);
+    await model.parameters.start(seed, noWeight);
+    return model;
+  }
+  const { checkpoint, weights } = await openWeights(backbone.languageFolder, backbone.language);
+  try {
+    const model = new TrainedModel(recipe, weights, options);
+    weights.check();
+    await model.parameters.start(seed, (name, shape) => weights.read(name, shape));
+    return model;
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** Where a model begins from random numbers there is no checkpoint to ask. */
+const noWeight = (name: string): never => {
+  throw new TypeError(`Expected no weight to be read but ${name} was`);
+};
+const NO_WEIGHTS: WeightSource = { value: (_, name) => noWeight(name) };
+
+function digestOf(...portions: readonly (Portion | null)[]): string {
+  const hash = createHash('sha256');
+  for (const portion of portions) {
+    hash.update(JSON.stringify([portion?.sequences.count ?? 0, portion?.keys ?? []]));
+    for (let index = 0; index < (portion?.sequences.count ?? 0); index++)
+      hash.update(new Uint8Array((portion as Portion).sequences.ids(index).slice().buffer));
+  }
+  return `sha256:${hash.digest('hex')}`;
+}

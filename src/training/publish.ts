@@ -1,0 +1,153 @@
+/** What a run leaves behind: an adapter's folder that a server can take at once, or, where all weights were trained, a backbone of its own. */
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { fingerprint } from '../adapter/fingerprint.js';
+import type { AdapterPlan } from '../adapter/plan.js';
+import { type AdapterDraft, type AdapterNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
+import type { BackboneDescription } from '../backbone/backbone.js';
+import { kindOf, type LinearModule } from '../backbone/module.js';
+import { publishFolder, syncFolder, writeSynced } from '../tensor/folder.js';
+import { writeSafetensors } from '../tensor/safetensors.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { parameterName } from './adapt.js';
+import type { Parameters } from './parameters.js';
+import { PROJECTOR } from './program.js';
+
+/** What the manifest tells besides the parameters. */
+export type Notes = Pick<AdapterNotes, 'prompt' | 'metrics' | 'training'> & { readonly task: string | null };
+
+/** Writes the adapter of a plan; `values` are laid out like the parameters. */
+export async function publishAdapter(
+  folder: string,
+  backbone: BackboneDescription,
+  plan: AdapterPlan,
+  parameters: Parameters,
+  values: Float32Array,
+  notes: Notes,
+): Promise<void> {
+  const of = (name: string): Float32Array => parameters.view(name, values);
+  await writeAdapter(folder, draftOf(await notesOf(backbone, parameters, values, notes), plan, backbone.language.modules, of));
+}
+
+/** The parts that methods share. */
+async function notesOf(
+  backbone: BackboneDescription,
+  parameters: Parameters,
+  values: Float32Array,
+  notes: Notes,
+): Promise<AdapterNotes> {
+  const { vision, languageFolder } = backbone;
+  const { task, ...others } = notes;
+  const hasProjector = parameters.has(PROJECTOR.weight);
+  const projector = hasProjector
+    ? { weight: parameters.view(PROJECTOR.weight, values), bias: parameters.view(PROJECTOR.bias, values) }
+    : null;
+  const named = async (at: string) => ({ name: basename(at), fingerprint: await fingerprint(at) });
+  return {
+    ...others,
+    ...(task === null ? {} : { task }),
+    projector,
+    ...(vision && hasProjector ? { imageTokens: vision.imageTokens } : {}),
+    backbone: { language: await named(languageFolder), vision: vision && hasProjector ? await named(vision.folder) : null },
+  };
+}
+
+function draftOf(
+  notes: AdapterNotes,
+  plan: AdapterPlan,
+  all: readonly LinearModule[],
+  of: (name: string) => Float32Array,
+): AdapterDraft {
+  const targetModules = targetNames(plan.modules, all);
+  const groups = <T>(draft: (context: string, module: LinearModule) => T): Map<string, GroupDraft<T>> =>
+    new Map(
+      plan.contexts.map((context) => [
+        context,
+        { targetModules, modules: new Map(plan.modules.map((module) => [module.name, draft(context, module)])) },
+      ]),
+    );
+  switch (plan.method) {
+    case 'lora':
+      return {
+        ...notes,
+        method: 'lora',
+        groups: groups((context, module) => ({
+          rank: plan.rank.get(context) ?? 0,
+          alpha: plan.alpha.get(context) ?? 0,
+          a: of(parameterName({ context, module, part: 'lora_A' })),
+          b: of(parameterName({ context, module, part: 'lora_B' })),
+        })),
+      };
+    case 'bitfit':
+      return {
+        ...notes,
+        method: 'bitfit',
+        groups: groups((context, module) => of(parameterName({ context, module, part: 'bias' }))),
+      };
+    case 'ia3':
+      return {
+        ...notes,
+        method: 'ia3',
+        groups: groups((context, module) => ({
+          side: module.scalable ?? 'output',
+          factor: of(parameterName({ context, module, part: 'ia3_l' })),
+        })),
+      };
+    default:
+      return { ...notes, method: 'none' };
+  }
+}
+
+/** `q_proj` for all of a kind, as people write it; full names where only some layers' are meant. */
+function targetNames(modules: readonly LinearModule[], all: readonly LinearModule[]): string[] {
+  const chosen = new Set(modules.map(({ name }) => name));
+  const whole = all.every((module) => chosen.has(module.name) || !modules.some((each) => kindOf(each) === kindOf(module)));
+  return [...new Set(modules.map((module) => (whole ? kindOf(module) : module.name)))].sort();
+}
+
+/**
+ * Writes a backbone whose language weights were trained: `backbone.json`, `language/` (the checkpoint's own files around new weights), and
+ * `adapters/NAME` with the projector where it sees images.
+ */
+export async function publishBackbone(
+  folder: string,
+  backbone: BackboneDescription,
+  parameters: Parameters,
+  values: Float32Array,
+  notes: Notes,
+): Promise<void> {
+  const name = basename(folder);
+  await publishFolder(folder, async (temporary) => {
+    const language = join(temporary, 'language');
+    await mkdir(language);
+    await copyCheckpointFiles(backbone.languageFolder, language);
+    const weights = parameters.shapes
+      .filter((each) => each.name !== PROJECTOR.weight && each.name !== PROJECTOR.bias)
+      .map((each): [string, Tensor] => [each.name, tensorOf(each.shape, parameters.view(each.name, values))]);
+    await writeSafetensors(join(language, 'model.safetensors'), weights, [['format', 'pt']]);
+    await syncFolder(language);
+    const manifest = { format: 'graft-backbone/1', name, vision: backbone.vision?.folder ?? null, language: 'language' };
+    await writeSynced(join(temporary, 'backbone.json'), new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`));
+    if (parameters.has(PROJECTOR.weight)) {
+      const own = { ...backbone, languageFolder: language };
+      await writeAdapter(join(temporary, 'adapters', name), {
+        ...(await notesOf(own, parameters, values, notes)),
+        method: 'none',
+      });
+    }
+  });
+}
+
+/** Everything of a checkpoint but its weights. */
+async function copyCheckpointFiles(from: string, to: string): Promise<void> {
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    if (!entry.isFile() || !/\.(json|txt|jinja|model)$/.test(entry.name) || entry.name.endsWith('.index.json')) continue;
+    await pipeline(createReadStream(join(from, entry.name)), createWriteStream(join(to, entry.name)));
+  }
+}
+
+function tensorOf(shape: readonly number[], values: Float32Array): Tensor {
+  return { dtype: 'float32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+}
