@@ -134,8 +134,8 @@ export function parseFlags<Table extends Readonly<Record<string, Setting<unknown
   const values = Object.entries(table).map(([key, setting]) => {
     const given = flags[key];
     const received = given === undefined ? 'nothing' : JSON.stringify(given);
-    if (given === undefined && setting.default !== undefined) return [key, setting.default];
-    const parsed = setting.schema.safeParse(given);
+    const isOpen = given === undefined && setting.default !== undefined;
+    const parsed = isOpen ? { success: true, data: setting.default } : setting.schema.safeParse(given);
     if (!parsed.success) faults.push(`--${kebab(key)}: Expected ${setting.expected} but received ${received}`);
     return [key, setting.isPath && typeof parsed.data === 'string' ? path.resolve(folder, parsed.data) : parsed.data];
   });
@@ -146,7 +146,7 @@ export function parseFlags<Table extends Readonly<Record<string, Setting<unknown
 /** A setting as a flag of the command line. */
 export function flagOf(key: string, setting: Setting<unknown>): { readonly flag: string; readonly help: string } {
   const { default: value } = setting;
-  const isShown = ['string', 'number'].includes(typeof value) || Array.isArray(value);
+  const isShown = value !== '' && (['string', 'number'].includes(typeof value) || Array.isArray(value));
   return {
     flag: `--${kebab(key)}${setting.isToggle ? '' : ' <value>'}`,
     help: `${setting.help}${isShown ? ` (default ${String(value)})` : ''}`,

@@ -5,6 +5,7 @@ import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
 import { AppError } from '../errors.js';
 import { flagOf, type Setting } from '../settings.js';
 import { TRAIN_SETTINGS } from '../training/options.js';
+import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
 import type { ParamsFlags } from './params.js';
 
 const SERVE_HELP = `
@@ -45,6 +46,27 @@ Examples:
   $ graft train --backbone models --data coco.json --images val2014 --out adapters/coco --contexts agnostic --steps 2000
   $ graft train --backbone models --data captions.jsonl --out adapters/alt-text --resume
   $ graft train --backbone tiny --data stories.txt --out backbones/tiny --method full --init random
+`;
+
+const EVAL_HELP = `
+Captions every image as the server would, and scores that: BLEU-1 to 4, ROUGE-L and CIDEr as coco-caption computes them, against all captions of
+the data; and the perplexity of the data's own captions. Of text there is perplexity only.
+
+Examples:
+  $ graft eval --backbone models --adapter adapters/alt-text --data test.jsonl --normalize caption
+  $ graft eval --backbone models --adapter adapters/alt-text --data coco.json --images val2014 --num-beams 4 --limit 500 --json
+  $ graft eval --backbone backbones/tiny --data stories.txt
+
+  $ graft eval captions --references captions_val2014.json --results results.json
+`;
+
+const EVAL_CAPTIONS_HELP = `
+Needs no model: it scores captions that any model wrote. Only images that have a result count, as in coco-caption.
+
+Examples:
+  $ graft eval captions --references captions_val2014.json --results results.json
+  $ graft eval --backbone models --adapter adapters/alt-text --data test.jsonl --results results.json --references references.json
+  $ graft eval captions --references references.json --results results.json --json
 `;
 
 function program(): Command {
@@ -105,6 +127,34 @@ function program(): Command {
     const { flag, help } = flagOf(key, setting);
     if (setting.default === undefined) train.requiredOption(flag, help);
     else train.option(flag, help);
+  }
+  // A flag that both take belongs to the command that it stands behind.
+  const evaluate = graft
+    .command('eval')
+    .description('Measure an adapter on captioned images; `eval captions` scores the captions of any model.')
+    .enablePositionalOptions()
+    .addHelpText('after', EVAL_HELP);
+  evaluate.action(async (flags: Readonly<Record<string, unknown>>) => {
+    const { evaluateAdapter } = await import('./eval.js');
+    console.log(await evaluateAdapter(flags, process.cwd()));
+  });
+  const captions = evaluate
+    .command('captions')
+    .description("Score captions from COCO's two files, without a model.")
+    .addHelpText('after', EVAL_CAPTIONS_HELP);
+  captions.action(async (_flags: object, command: Command) => {
+    const { evaluateFiles } = await import('./eval/captions.js');
+    console.log(await evaluateFiles(command.optsWithGlobals(), process.cwd()));
+  });
+  // What must be given is checked with all the rest: commander would ask for the one command's flags with the other.
+  for (const [command, settings] of [
+    [evaluate, EVAL_SETTINGS],
+    [captions, CAPTIONS_SETTINGS],
+  ] as const) {
+    for (const [key, setting] of Object.entries<Setting<unknown>>(settings)) {
+      const { flag, help } = flagOf(key, setting);
+      command.option(flag, help);
+    }
   }
   return graft;
 }

@@ -17,7 +17,14 @@ export class Progress {
     const { stderr } = process;
     this.#bar = stderr.isTTY
       ? new SingleBar(
-          { format: `${label} {bar} {value}/{total} {detail}`, hideCursor: true, clearOnComplete: false, stream: stderr },
+          {
+            format: `${label} {bar} {value}/{total} {detail}`,
+            stream: stderr,
+            // Nothing of the terminal is changed, so nothing has to be put right when the process ends without warning.
+            hideCursor: false,
+            linewrap: true,
+            gracefulExit: false,
+          },
           Presets.shades_classic,
         )
       : null;
@@ -48,7 +55,10 @@ export class Progress {
   }
 
   stop(): void {
-    this.#bar?.stop();
+    if (!this.#bar) return;
+    // The bar ends by going back to where it began, which is above all that was said meanwhile: here is where it began.
+    process.stderr.write('\u001b7');
+    this.#bar.stop();
   }
 }
 

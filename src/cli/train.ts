@@ -1,21 +1,26 @@
 /** `graft train`: from captioned images to an adapter that a running server takes up, with everything that people want to see meanwhile. */
 import { readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { basename, extname, join, resolve } from 'node:path';
 import { AppError } from '../errors.js';
 import { replaceFile } from '../tensor/folder.js';
+import { hasCheckpoint } from '../training/checkpoint.js';
 import { describeBadRows } from '../training/data/report.js';
 import { type LogLine, readLog } from '../training/log.js';
 import { parseTrainOptions, plain, type TrainOptions } from '../training/options.js';
+import { checkPlaces } from '../training/place.js';
 import { type Prepared, prepare } from '../training/prepare.js';
 import { PROJECTOR } from '../training/program.js';
 import { type Notes, publishAdapter, publishBackbone } from '../training/publish.js';
 import { renderReport } from '../training/report/page.js';
 import type { Report, ReportSample } from '../training/report/report.js';
-import { LOG_FILE, type RunResult, run } from '../training/run.js';
+import { CHECKPOINT_FILE, checkRunFolder, LOG_FILE, type RunResult, run } from '../training/run.js';
 import { Captioner } from './captioner.js';
 import { clock, Progress } from './progress.js';
 
 const REPORT_FILE = 'report.html';
+/** What a shell gives a command that Ctrl-C ended: what comes after it in a script waits for an adapter that is not there. */
+const STOPPED_STATUS = 128 + constants.signals.SIGINT;
 /** Rows at once when samples are captioned. */
 const SAMPLE_BATCH = 8;
 const MIME: Readonly<Record<string, string>> = {
@@ -28,20 +33,22 @@ const MIME: Readonly<Record<string, string>> = {
 /** Trains as the flags say and prints what comes of it. Throws AppError for all that is wrong with what was given. */
 export async function train(flags: Readonly<Record<string, unknown>>, folder: string): Promise<void> {
   const options = parseTrainOptions(flags, folder);
+  const runFolder = options.run ?? resolve(folder, 'runs', basename(options.out));
   const stopping = new AbortController();
   const release = onInterrupt(stopping);
   try {
-    await trainWith(options, folder, stopping.signal);
+    await checkPlaces(options, runFolder);
+    await checkRunFolder(runFolder, options);
+    await trainWith(options, folder, runFolder, stopping.signal);
   } catch (error) {
-    throw explain(error);
+    throw await explain(error, runFolder);
   } finally {
     release();
   }
 }
 
-async function trainWith(options: TrainOptions, folder: string, signal: AbortSignal): Promise<void> {
+async function trainWith(options: TrainOptions, folder: string, runFolder: string, signal: AbortSignal): Promise<void> {
   const name = basename(options.out);
-  const runFolder = options.run ?? resolve(folder, 'runs', name);
   const prepared = await withProgress('images', (update) =>
     prepare(options, signal, { onImages: (done, total) => update(done, total, 'encoded') }),
   );
@@ -52,6 +59,7 @@ async function trainWith(options: TrainOptions, folder: string, signal: AbortSig
     const result = await follow(prepared, options, runFolder, signal);
     const status = await conclude(prepared, options, result, runFolder);
     for (const line of status) console.log(line.replaceAll(`${folder}/`, ''));
+    if (result.status === 'interrupted') process.exitCode = STOPPED_STATUS;
   } finally {
     await prepared.close();
   }
@@ -222,7 +230,7 @@ function resumeCommand(): string {
 /** The first Ctrl-C asks to stop after the step that is under way, the second one stops at once. */
 function onInterrupt(stopping: AbortController): () => void {
   const stop = (): void => {
-    if (stopping.signal.aborted) process.exit(130);
+    if (stopping.signal.aborted) process.exit(STOPPED_STATUS);
     console.error('\nstopping after this step; once more to stop at once (the last checkpoint stays)');
     stopping.abort(new AppError('cancelled', 'Stopped before the first step; nothing was trained'));
   };
@@ -248,12 +256,11 @@ async function withProgress<T>(
 }
 
 /** A full disk in words; anything else as it is. */
-function explain(error: unknown): unknown {
+async function explain(error: unknown, runFolder: string): Promise<unknown> {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (!['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code)) return error;
-  return new AppError(
-    'disk_full',
-    `Expected room on the disk but there is none (${code}): the last checkpoint is as it was, make room and go on with --resume`,
-    { cause: error },
-  );
+  const next = (await hasCheckpoint(join(runFolder, CHECKPOINT_FILE)))
+    ? `the last checkpoint is as it was: make room and go on with:  ${resumeCommand()}`
+    : 'make room and begin again';
+  return new AppError('disk_full', `Expected room on the disk but there is none (${code}); ${next}`, { cause: error });
 }

@@ -14,10 +14,13 @@ export interface SessionOptions {
   readonly folder: string | null;
   readonly threads: number;
   /**
-   * Leaves weights as they lie in the file, mapped, instead of copying each into the layout of the fastest product. Runs of few rows
-   * take up to twice as long, runs of hundreds hardly longer. No by default.
+   * For long runs of many rows and changing shapes. Weights stay as they lie in the file, mapped, where each would be copied into the layout
+   * of the fastest product: runs of few rows then take up to twice as long, runs of hundreds hardly longer. And memory is not planned by
+   * shape: every plan stays allocated, which nearly doubled a training step's peak. No by default.
    */
-  readonly mapped?: boolean;
+  readonly training?: boolean;
+  /** Beginning of the name of the file that tells how long each operator took, written when the session closes. None by default. */
+  readonly profile?: string;
 }
 
 /** By output name: a tensor to write into, or null for a fresh one. */
@@ -25,28 +28,33 @@ export type Fetches = Readonly<Record<string, Tensor | null>>;
 
 export class Session {
   readonly #session: InferenceSession;
+  readonly #profiled: boolean;
 
-  private constructor(session: InferenceSession) {
+  private constructor(session: InferenceSession, profiled: boolean) {
     this.#session = session;
+    this.#profiled = profiled;
   }
 
   static async open(model: Uint8Array, options: SessionOptions): Promise<Session> {
+    const { training = false } = options;
     const session = await InferenceSession.create(model, {
       intraOpNumThreads: options.threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
+      enableMemPattern: !training,
       logSeverityLevel: 3,
+      ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),
       extra: {
         session: {
           ...(options.folder === null ? {} : { model_external_initializers_file_folder_path: options.folder }),
           // Every session has threads of its own. Left spinning after a run, those of one session take the cores from the next one's.
           intra_op: { allow_spinning: '0' },
-          ...(options.mapped ? { disable_prepacking: '1' } : {}),
+          ...(training ? { disable_prepacking: '1' } : {}),
         },
       },
     });
-    return new Session(session);
+    return new Session(session, options.profile !== undefined);
   }
 
   run(feeds: Readonly<Record<string, Tensor>>, fetches: Fetches): Promise<Readonly<Record<string, Tensor>>> {
@@ -54,6 +62,7 @@ export class Session {
   }
 
   async close(): Promise<void> {
+    if (this.#profiled) this.#session.endProfiling();
     await this.#session.release();
   }
 }

@@ -5,23 +5,28 @@
  */
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { toFloat32 } from '../tensor/convert.js';
+import { Faults } from '../tensor/faults.js';
+import { quote } from '../tensor/json.js';
 import { SafetensorsFile, writeSafetensors } from '../tensor/safetensors.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 const FORMAT = 'graft-checkpoint/1';
 
-export interface Progress {
+const count = z.int().nonnegative();
+const ProgressJson = z.strictObject({
   /** Updates that are done. */
-  readonly step: number;
-  readonly best: { readonly step: number; readonly loss: number } | null;
+  step: count,
+  best: z.strictObject({ step: count, loss: z.number() }).nullable(),
   /** Evaluations since the best one. */
-  readonly worse: number;
+  worse: count,
   /** Time spent, over all sittings, and caption tokens trained on. */
-  readonly seconds: number;
-  readonly tokens: number;
-}
+  seconds: z.number().nonnegative(),
+  tokens: count,
+});
+export type Progress = Readonly<z.infer<typeof ProgressJson>>;
 
 export interface Arrays {
   readonly values: Float32Array;
@@ -33,6 +38,7 @@ export interface Arrays {
 
 /** What has to be equal for a run to go on: settings and data, by name, as text. */
 export type Identity = Readonly<Record<string, string>>;
+const IdentityJson = z.record(z.string(), z.string());
 
 export async function writeCheckpoint(path: string, progress: Progress, arrays: Arrays, identity: Identity): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
@@ -55,26 +61,43 @@ export async function hasCheckpoint(path: string): Promise<boolean> {
 export async function readCheckpoint(path: string, arrays: Arrays, identity: Identity): Promise<Progress> {
   const file = await SafetensorsFile.open(path);
   try {
-    const { metadata } = file.header;
+    const { metadata, entries } = file.header;
     if (metadata.get('format') !== FORMAT)
       throw AppError.ofFaults('invalid_file', path, [
         `Expected a checkpoint of ${FORMAT} but received ${metadata.get('format') ?? 'none'}`,
       ]);
-    const theirs = JSON.parse(metadata.get('identity') ?? '{}') as Identity;
+    const broken = new Faults();
+    const progress = parseText('progress', metadata.get('progress'), ProgressJson, broken);
+    const theirs = parseText('identity', metadata.get('identity'), IdentityJson, broken);
+    if (progress === undefined || theirs === undefined) throw broken.error('invalid_file', path);
     const faults = Object.entries(identity)
       .filter(([name, value]) => theirs[name] !== value)
       .map(([name, value]) => `Expected ${name} to be ${theirs[name] ?? 'absent'}, as before, but received ${value}`);
     if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The run cannot be resumed with other settings', faults);
-    for (const [name, values] of Object.entries(arrays) as [string, Float32Array][]) {
-      const read = toFloat32(await file.read(name));
-      if (read.length !== values.length)
-        throw AppError.ofFaults('invalid_file', path, [
-          `Expected ${name} of ${values.length} numbers but received ${read.length}`,
-        ]);
-      values.set(read);
+    const all = Object.entries(arrays) as [string, Float32Array][];
+    for (const [name, { length }] of all) {
+      const { dtype, shape } = entries.get(name) ?? {};
+      if (dtype !== 'float32' || shape?.length !== 1 || shape[0] !== length)
+        broken.add(`Expected ${name} to be float32 [${length}] but received ${dtype ?? 'none'} [${shape?.join(', ') ?? ''}]`);
     }
-    return JSON.parse(metadata.get('progress') ?? '{}') as Progress;
+    // Nothing is touched before all of it can be.
+    broken.check('invalid_file', path);
+    for (const [name, values] of all) values.set(toFloat32(await file.read(name)));
+    return progress;
   } finally {
     await file.close();
   }
+}
+
+/** JSON in a metadata field; undefined, with a fault, where it is not what it should be. */
+function parseText<T>(name: string, text: string | undefined, schema: z.ZodType<T>, faults: Faults): T | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text ?? '');
+  } catch {
+    // Not of the schema either.
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) faults.add(`Expected ${name} of a run but received ${quote(text)}`);
+  return parsed.data;
 }

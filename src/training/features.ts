@@ -63,7 +63,7 @@ export interface EncodeResult {
   /** Keys of each example's views; empty for one whose image cannot be used. */
   readonly keys: readonly (readonly string[])[];
   readonly bad: readonly BadRow[];
-  /** Images that were not in the store before. */
+  /** Views that were not in the store before. */
   readonly encoded: number;
 }
 
@@ -96,39 +96,39 @@ export async function encodeImages(
       }),
     );
   };
-  const ahead: (ReturnType<typeof prepare> | undefined)[] = [];
+  const ahead = new Map<number, ReturnType<typeof prepare>>();
   const start = (index: number): void => {
     const example = examples[index];
     if (!example?.image) return;
-    ahead[index] = prepare(example);
-    ahead[index].catch(() => undefined); // Awaited below.
+    const prepared = prepare(example);
+    prepared.catch(() => undefined); // Awaited below.
+    ahead.set(index, prepared);
   };
   try {
     for (let index = 0; index < AHEAD; index++) start(index);
     for (const [index, example] of examples.entries()) {
       options.signal?.throwIfAborted();
       start(index + AHEAD);
-      try {
-        for (const { key, pixels } of (await ahead[index]) ?? []) {
-          if (pixels && !store.has(key)) {
-            await store.add(key, float16FromFloat32(await encoder.encode(pixels)));
-            encoded++;
-          }
-          keys[index]?.push(key);
-        }
-      } catch (error) {
+      const prepared = await ahead.get(index)?.catch((error: unknown) => {
         const reason = reasonOf(error);
         if (reason === undefined) throw error;
         bad.push({ origin: example.origin, reason });
-        keys[index] = [];
+      });
+      ahead.delete(index);
+      // Outside of what may be the image's fault: a store that cannot be written is not.
+      for (const { key, pixels } of prepared ?? []) {
+        if (pixels && !store.has(key)) {
+          await store.add(key, float16FromFloat32(await encoder.encode(pixels)));
+          encoded++;
+        }
+        keys[index]?.push(key);
       }
-      ahead[index] = undefined;
       options.onProgress?.(index + 1, examples.length);
     }
     await store.flush();
     return { keys, bad, encoded };
   } finally {
-    await Promise.allSettled(ahead);
+    await Promise.allSettled(ahead.values());
     await encoder.close();
   }
 }

@@ -4,6 +4,8 @@
  */
 import { type FileHandle, mkdir, open, readFile, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { isAbsent } from '../adapter/file.js';
+import { syncFolder } from '../tensor/folder.js';
 
 export interface StepLine {
   readonly step: number;
@@ -38,7 +40,9 @@ export class RunLog {
     const temporary = `${path}.tmp`;
     const file = await open(temporary, 'w');
     await file.writeFile(kept.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    await file.sync();
     await rename(temporary, path);
+    await syncFolder(dirname(path));
     return new RunLog(file);
   }
 
@@ -56,15 +60,19 @@ export class RunLog {
   }
 }
 
-/** The lines of a log; none where there is no file. A last line that was cut short is left out. */
+/** The lines of a log; none where there is no file. A last line that was cut short is left out, and so is what is no line of ours. */
 export async function readLog(path: string): Promise<LogLine[]> {
-  const text = await readFile(path, 'utf8').catch(() => '');
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (isAbsent(error)) return '';
+    throw error;
+  });
   return text
     .split('\n')
     .slice(0, -1)
     .flatMap((line) => {
       try {
-        return [JSON.parse(line) as LogLine];
+        const value = JSON.parse(line) as LogLine | null;
+        return Number.isInteger(value?.step) ? [value as LogLine] : [];
       } catch {
         return [];
       }

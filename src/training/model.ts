@@ -8,6 +8,14 @@ import type { Batch } from './batch.js';
 import { Parameters } from './parameters.js';
 import { buildEvaluation, buildTraining, names, type Program, type Recipe } from './program.js';
 
+export interface ModelOptions {
+  /** The language checkpoint's. */
+  readonly folder: string;
+  readonly threads: number;
+  /** Where onnxruntime writes how long each operator took: the beginning of a file's name. */
+  readonly profile?: string;
+}
+
 export class TrainedModel {
   readonly parameters: Parameters;
   readonly program: Program;
@@ -15,14 +23,13 @@ export class TrainedModel {
   readonly gradients: Float32Array;
   readonly #recipe: Recipe;
   readonly #evaluation: Uint8Array;
-  readonly #options: { readonly folder: string; readonly threads: number };
+  readonly #options: ModelOptions;
   readonly #feeds: Readonly<Record<string, Tensor>>;
   readonly #fetches: Readonly<Record<string, Tensor | null>>;
   #training: Promise<Session> | undefined;
   #scoring: Promise<Session> | undefined;
 
-  /** `folder` is the language checkpoint's. */
-  constructor(recipe: Recipe, weights: WeightSource, options: { readonly folder: string; readonly threads: number }) {
+  constructor(recipe: Recipe, weights: WeightSource, options: ModelOptions) {
     this.#recipe = recipe;
     this.#options = options;
     this.program = buildTraining(recipe, weights);
@@ -63,6 +70,6 @@ export class TrainedModel {
   }
 
   #open(model: Uint8Array): Promise<Session> {
-    return Session.open(model, { ...this.#options, mapped: true });
+    return Session.open(model, { ...this.#options, training: true });
   }
 }

@@ -109,12 +109,12 @@ const INDIFFERENT = new Set([
   'threads',
 ]);
 
-/** What must be the same for a run to go on as if it had never stopped, by setting, as text. */
+/** What must be the same for a run to go on as if it had never stopped, by setting, as text. In a list no order means anything. */
 export function identityOf(options: TrainOptions): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Object.entries(options)
       .filter(([name]) => !INDIFFERENT.has(name))
-      .map(([name, value]) => [name, JSON.stringify(plain(value))]),
+      .map(([name, value]) => [name, JSON.stringify(Array.isArray(value) ? [...value].sort() : plain(value))]),
   );
 }
 
@@ -122,5 +122,6 @@ export function identityOf(options: TrainOptions): Readonly<Record<string, strin
 export function plain(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('own' in value && value.own instanceof Map)) return value;
   const { common, own } = value as { common: number | undefined; own: ReadonlyMap<string, number> };
-  return [...(common === undefined ? [] : [common]), ...[...own].map(([name, number]) => `${name}=${number}`)].join() || null;
+  const named = [...own].map(([name, number]) => `${name}=${number}`).sort();
+  return [...(common === undefined ? [] : [common]), ...named].join() || null;
 }

@@ -70,6 +70,8 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
       `Expected --max-tokens of at most ${backbone.language.maxPositions}, which the backbone was made for, but received ${maxTokens}`,
     );
   const rows = { prompt: options.prompt, imageTokens: image?.tokens ?? 0, maxTokens };
+  // A prompt that does not fit is told before hours of images, not after them.
+  tokenize([], tokenizer, { ...rows, captions: 'first' });
   const recipe: Recipe = {
     language: backbone.language,
     image: image && { ...image, dtype: 'float16' },
@@ -122,9 +124,11 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
     const held = validation.length > 0 ? await portion(validation, options.evalCaptions, false) : null;
     if (options.strict) refuseBadRows(bad);
     if (trained.sequences.count === 0)
-      throw new AppError('invalid_data', 'Expected a caption to train on but no row can be used', {
-        faults: bad.map(({ origin, reason }) => `${origin}: ${reason}`),
-      });
+      throw AppError.ofFaults(
+        'invalid_data',
+        'Expected a caption to train on but no row can be used',
+        bad.map(({ origin, reason }) => `${origin} ${reason}`),
+      );
     return {
       backbone,
       plan,
@@ -143,12 +147,14 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
 }
 
 /** What contradicts itself before anything is read. */
-function checkOptions({ init, method, flip, crop, data }: TrainOptions): void {
+function checkOptions({ init, method, flip, crop, data, patience, holdout, validation }: TrainOptions): void {
   const faults: string[] = [];
   if (init === 'random' && method !== 'full')
     faults.push(
       `Expected --init checkpoint with --method ${method}, since an adapter needs a backbone that can do something, but received random`,
     );
+  if (patience !== null && holdout === 0 && validation === null)
+    faults.push('Expected held-out data with --patience, which waits for it to get better, but received --holdout 0');
   if (data.endsWith('.txt') && (flip || crop)) faults.push('Expected images with --flip and --crop but received plain text');
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The options are wrong', faults);
 }

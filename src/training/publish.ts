@@ -1,8 +1,6 @@
 /** What a run leaves behind: an adapter's folder that a server can take at once, or, where all weights were trained, a backbone of its own. */
-import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { fingerprint } from '../adapter/fingerprint.js';
 import type { AdapterPlan } from '../adapter/plan.js';
 import { type AdapterDraft, type AdapterNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
@@ -140,11 +138,12 @@ export async function publishBackbone(
   });
 }
 
-/** Everything of a checkpoint but its weights. */
+/** Everything of a checkpoint but its weights. In a cache of downloads its files are links. */
 async function copyCheckpointFiles(from: string, to: string): Promise<void> {
-  for (const entry of await readdir(from, { withFileTypes: true })) {
-    if (!entry.isFile() || !/\.(json|txt|jinja|model)$/.test(entry.name) || entry.name.endsWith('.index.json')) continue;
-    await pipeline(createReadStream(join(from, entry.name)), createWriteStream(join(to, entry.name)));
+  for (const name of await readdir(from)) {
+    if (!/\.(json|txt|jinja|model)$/.test(name) || name.endsWith('.index.json')) continue;
+    if ((await stat(join(from, name)).catch(() => undefined))?.isFile())
+      await writeSynced(join(to, name), await readFile(join(from, name)));
   }
 }
 

@@ -2,6 +2,7 @@
  * The run: step after step, evaluation, checkpoints, and the best parameters at the end. Which batch a step takes, and what dropout keeps in it,
  * are functions of the seed and the step's number, so a run that resumes from a checkpoint computes what it would have computed, bit for bit.
  */
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
 import { assemble, type Batch, type BatchShape, dropoutFeeds } from './batch.js';
@@ -43,6 +44,22 @@ export interface RunResult {
   readonly steps: number;
   /** The best parameters where there is held-out data, else the last ones. */
   readonly values: Float32Array;
+}
+
+/**
+ * Sees that a folder may be this run's: it holds a checkpoint where there is one to resume from, and none that nobody gave up.
+ * Throws AppError `invalid_config` otherwise.
+ */
+export async function checkRunFolder(folder: string, { resume, restart }: TrainOptions): Promise<void> {
+  const path = join(folder, CHECKPOINT_FILE);
+  const isThere = await hasCheckpoint(path);
+  if (isThere && !resume && !restart)
+    throw new AppError(
+      'invalid_config',
+      `Expected a run folder without a checkpoint but ${path} is there: --resume goes on from it, --restart begins again`,
+    );
+  if (resume && !isThere)
+    throw new AppError('invalid_config', `Expected a checkpoint to resume from at ${path} but there is none`);
 }
 
 /** Trains until the last step, until nothing gets better, or until `signal`; a checkpoint is then written. */
@@ -111,19 +128,16 @@ class Training {
   /** Takes up the checkpoint where that is asked for. */
   async begin(): Promise<void> {
     const path = join(this.#folder, CHECKPOINT_FILE);
-    const { resume, restart } = this.#options;
-    const isThere = await hasCheckpoint(path);
-    if (isThere && !resume && !restart)
-      throw new AppError(
-        'invalid_config',
-        `Expected a run folder without a checkpoint but ${path} is there: --resume goes on from it, --restart begins again`,
-      );
-    if (resume) {
-      if (!isThere) throw new AppError('invalid_config', `Expected a checkpoint to resume from at ${path} but there is none`);
+    await checkRunFolder(this.#folder, this.#options);
+    if (this.#options.resume) {
       this.#progress = await readCheckpoint(path, this.#arrays, this.#identity);
       this.#listener.onResume?.(this.#progress.step, this.#schedule.steps);
+    } else {
+      // The log begins again, and is nothing that the checkpoint of an earlier run could go on from.
+      await rm(path, { force: true });
     }
     this.#log = await RunLog.open(join(this.#folder, LOG_FILE), this.#progress.step);
+    await sweep(this.#folder);
   }
 
   async end(): Promise<void> {
@@ -237,6 +251,7 @@ class Training {
     const { model, validation, store } = this.#prepared;
     if (!validation) return;
     const score = await evaluate(model, this.#shape, validation, store, this.#options.batch);
+    if (!Number.isFinite(score.loss)) throw divergence(step, `a held-out loss of ${score.loss}`);
     await this.#log?.write({ step, validation_loss: score.loss, validation_perplexity: score.perplexity });
     const { best, worse } = this.#progress;
     const isBest = best === null || score.loss < best.loss;
@@ -256,12 +271,23 @@ class Training {
     const broken = this.#gradients.findIndex((value) => !Number.isFinite(value));
     const where = broken < 0 ? '' : `; the first gradient that is no number is that of ${model.parameters.nameAt(broken)}`;
     const what = Number.isFinite(loss) ? `a loss of ${loss} with a gradient that is no finite number` : `${loss}`;
-    return new AppError(
-      'training_diverged',
-      `Step ${step}: Expected a finite loss but received ${what} (learning rate ${rate.toPrecision(3)})${where}. ` +
-        `Nothing of this step was kept; the last checkpoint is as it was. A lower --lr or --clip, or a longer --warmup, helps most often.`,
-    );
+    return divergence(step, `${what} (learning rate ${rate.toPrecision(3)})${where}`);
   }
+}
+
+/** Going on from the checkpoint would come to the same end: a run is the same every time. */
+function divergence(step: number, what: string): AppError {
+  return new AppError(
+    'training_diverged',
+    `Step ${step}: Expected a finite loss but received ${what}. Nothing of this step was kept; the last checkpoint is as it was. ` +
+      `A lower --lr or --clip, or a longer --warmup, helps most often: such a run begins again, with --restart`,
+  );
+}
+
+/** Removes what a run that was killed while it wrote left behind. Nobody else writes here. */
+async function sweep(folder: string): Promise<void> {
+  for (const name of await readdir(folder))
+    if (/^\.(checkpoint\.safetensors|report\.html)\.(tmp-)?[0-9a-f-]{36}(\.tmp)?$/.test(name)) await rm(join(folder, name));
 }
 
 /** A batch and its number in the run. */
