@@ -20,6 +20,7 @@ export class Progress {
           {
             format: `${label} {bar} {value}/{total} {detail}`,
             stream: stderr,
+            barsize: 16, // With what stands behind it, no wider than 80 columns.
             // Nothing of the terminal is changed, so nothing has to be put right when the process ends without warning.
             hideCursor: false,
             linewrap: true,

@@ -20,7 +20,7 @@ export function one(values: Value[]): Value {
   return values[0] as Value;
 }
 
-export function dim(value: Value, axis: number): Dim {
+function dim(value: Value, axis: number): Dim {
   const size = value.shape.at(axis);
   if (size === undefined)
     throw new TypeError(`Expected ${value.name} to have axis ${axis} but its shape is ${formatShape(value.shape)}`);
@@ -188,7 +188,7 @@ export function split(g: Graph, x: Value, parts: readonly Dim[], axis = -1): Val
   const [part] = parts;
   const count = parts.length;
   const isKnown = parts.every((size) => typeof size === 'number');
-  const total = isKnown ? parts.reduce<number>((sum, size) => sum + Number(size), 0) : count === 1 ? part : `${part}*${count}`;
+  const total = isKnown ? parts.reduce((sum, size) => sum + size, 0) : count === 1 ? part : `${part}*${count}`;
   const at = axis < 0 ? x.shape.length + axis : axis;
   if (part === undefined || (!isKnown && parts.some((other) => other !== part)) || x.shape[at] !== total)
     refuse('Split', `axis ${axis} of ${isKnown ? '' : 'equal '}parts (${parts.join(' + ')})`, x);
@@ -283,7 +283,7 @@ export function scatterColumn(g: Graph, x: Value, columns: Value, updates: Value
 }
 
 /** A value's sizes at run time, int64 [rank]. */
-export function shapeOf(g: Graph, x: Value): Value {
+function shapeOf(g: Graph, x: Value): Value {
   return one(g.node('Shape', [x], [{ dtype: 'int64', shape: [x.shape.length] }]));
 }
 
@@ -304,7 +304,7 @@ export function flatten(g: Graph, x: Value, kept: number): Value {
   const leading = x.shape.slice(0, x.shape.length - kept);
   if (leading.length === 1) return x;
   const isKnown = leading.every((size) => typeof size === 'number');
-  const merged = isKnown ? leading.reduce<number>((product, size) => product * Number(size), 1) : leading.join('*');
+  const merged = isKnown ? leading.reduce((product, size) => product * size, 1) : leading.join('*');
   return reshape(g, x, [merged, ...x.shape.slice(leading.length)]);
 }
 

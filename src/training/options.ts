@@ -106,6 +106,8 @@ const INDIFFERENT = new Set([
   'samples',
   'task',
   'checkpointEvery',
+  // The same numbers to the bit, so a run that ran out of memory can go on with it.
+  'recompute',
   'threads',
 ]);
 

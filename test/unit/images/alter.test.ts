@@ -89,7 +89,7 @@ describe('alter', () => {
     expect([...mirrored.data]).toEqual(fetched(image, [0, 0, height, width], true));
     const least = alter(image, { mirror: false, crop: { top: 1, left: 1, height: 0, width: 0 } });
     expect(least).toMatchObject({ height: 1, width: 1 });
-    expect([...least.data]).toEqual([...image.data.slice(-3)]);
+    expect([...least.data]).toEqual([...image.data].slice(-3));
   });
 });
 

@@ -47,6 +47,20 @@ describe('element by element', () => {
     );
   });
 
+  it.each([
+    { build: ops.neg, scalar: (x: number) => -x },
+    { build: ops.exp, scalar: Math.exp },
+    { build: ops.sigmoid, scalar: (x: number) => 1 / (1 + Math.exp(-x)) },
+  ])('$build.name', async ({ build, scalar }) => {
+    const x = Numbers.of([2, 5], (row, at) => ([0, -3, 1e-3, 20, -80][at] as number) * (1 - 0.5 * row));
+    const [y] = await run({ x: f32('n', 5) }, (g, { x }) => build(g, x), { x: x.feed }, { n: 2 });
+    expectClose(
+      y,
+      Numbers.of([2, 5], (...at) => scalar(x.at(...at))),
+      1e-6,
+    );
+  });
+
   it('rmsNorm', async () => {
     const x = Numbers.random([2, 3, 8]);
     const weight = Numbers.random([8], 2);
@@ -105,6 +119,41 @@ describe('products', () => {
         });
         expectClose(y, expected);
       }),
+      { numRuns: 25 },
+    );
+  });
+
+  it('matmul of transposed operands, times a factor (property)', async () => {
+    const size = fc.integer({ min: 1, max: 4 });
+    const leading = fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 2 });
+    const alpha = fc.constantFrom(1, 0, -2, 0.125);
+    await fc.assert(
+      fc.asyncProperty(
+        size,
+        size,
+        size,
+        leading,
+        fc.boolean(),
+        fc.boolean(),
+        alpha,
+        async (m, k, n, outer, transA, transB, alpha) => {
+          const a = Numbers.random([...outer, ...(transA ? [k, m] : [m, k])]);
+          const b = Numbers.random([...outer, ...(transB ? [n, k] : [k, n])], 2);
+          const [y] = await run(
+            { a: f32(...a.shape), b: f32(...b.shape) },
+            (g, { a, b }) => ops.matmul(g, a, b, { transA, transB, alpha }),
+            { a: a.feed, b: b.feed },
+          );
+          const expected = Numbers.of([...outer, m, n], (...index) => {
+            const [row, column] = index.slice(-2) as [number, number];
+            const at = index.slice(0, -2);
+            const left = (each: number): number => (transA ? a.at(...at, each, row) : a.at(...at, row, each));
+            const right = (each: number): number => (transB ? b.at(...at, column, each) : b.at(...at, each, column));
+            return alpha * sum(k, (each) => left(each) * right(each));
+          });
+          expectClose(y, expected);
+        },
+      ),
       { numRuns: 25 },
     );
   });

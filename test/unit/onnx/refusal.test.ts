@@ -61,6 +61,23 @@ const gather = (g: Graph, x: Value, ids: Value): Value => ops.gather(g, x, ids);
 const gatherND = (g: Graph, x: Value, ids: Value): Value => ops.gatherND(g, x, ids);
 const scatterND = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterND(g, x, ids, y);
 
+const scatterAdd = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterAdd(g, x, ids, y);
+const scatterColumn = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterColumn(g, x, ids, y);
+const expandLike = (g: Graph, x: Value, like: Value): Value => ops.expandLike(g, x, like);
+const reshapeLike = (g: Graph, x: Value, like: Value): Value => ops.reshapeLike(g, x, like);
+const swapped =
+  (options: ops.ProductOptions) =>
+  (g: Graph, a: Value, b: Value): Value =>
+    ops.matmul(g, a, b, options);
+const splitAlong =
+  (axis: number, ...parts: Dim[]) =>
+  (g: Graph, x: Value): Value[] =>
+    ops.split(g, x, parts, axis);
+const concatAlong =
+  (axis: number) =>
+  (g: Graph, ...values: Value[]): Value =>
+    ops.concat(g, values, axis);
+
 const where = (g: Graph, condition: Value, x: Value, y: Value): Value => ops.where(g, condition, x, y);
 const concat = (g: Graph, ...values: Value[]): Value => ops.concat(g, values);
 const rotary = (g: Graph, x: Value, positions: Value, cos: Value, sin: Value): Value =>
@@ -69,7 +86,15 @@ const rotary = (g: Graph, x: Value, positions: Value, cos: Value, sin: Value): V
 const table: Case[] = [
   ...binary,
   ...product,
+  ['FusedMatMul', ['float32 2 3', 'float32 3 4'], swapped({ transA: true })],
+  ['FusedMatMul', ['float32 2 3', 'float32 3 4'], swapped({ transB: true })],
+  ['FusedMatMul', ['float32 2 3', 'float32 3 4'], swapped({ transA: true, transB: true, alpha: 2 })],
+  ['FusedMatMul', ['float32 2 3', 'float32 2 3'], swapped({ alpha: 0.5 })],
+  ['FusedMatMul', ['float32 3', 'float32 3 3'], swapped({ transA: true })],
   ['QuickGelu', ['int64 2'], (g, x) => ops.silu(g, x)],
+  ['Neg', ['int64 2'], (g, x) => ops.neg(g, x)],
+  ['Exp', ['int64 2'], (g, x) => ops.exp(g, x)],
+  ['Sigmoid', ['bool 2'], (g, x) => ops.sigmoid(g, x)],
   ['Clip', ['float32 2', 'float32 1', 'float32'], bounds],
   ['Clip', ['float32 2', 'float32', 'float64'], bounds],
   ['Clip', ['int32 2', 'int32', 'int32'], bounds],
@@ -106,6 +131,10 @@ const table: Case[] = [
   ['Split', ['float32 2 rank*2'], split('rank', 'rank', 'rank')],
   ['Split', ['float32 2 rank'], split(3, 3)],
   ['Split', ['float32 2 6'], split('rank', 'rank')],
+  ['Split', ['float32 6 2'], splitAlong(0, 3, 2)],
+  ['Split', ['float32 6 2'], splitAlong(2, 3, 3)],
+  ['Split', ['float32 6 2'], splitAlong(-3, 2)],
+  ['Split', ['float32 6 2'], splitAlong(0, 'rows', 3)],
   ['Gather', ['float32 5 3', 'int32 2'], gather],
   ['Gather', ['float32', 'int64 2'], gather],
   ['GatherND', ['float32 2 3 4', 'int32 n 2'], gatherND],
@@ -121,6 +150,26 @@ const table: Case[] = [
   ['Concat', ['float32 2 3', 'float32 3'], concat],
   ['Concat', ['float32 2 3', 'float32 2 rank'], concat],
   ['Concat', ['float32', 'float32'], concat],
+  ['Concat', ['float32 2 3', 'float32 2 4'], concatAlong(0)],
+  ['Concat', ['float32 2 3', 'float32 rows 3'], concatAlong(0)],
+  ['Concat', ['float32 2 3', 'float32 2 3'], concatAlong(2)],
+  ['Concat', ['float32 2 3', 'float32 2 3'], concatAlong(-3)],
+  ['ScatterElements', ['float32 5 3', 'int32 m', 'float32 m 3'], scatterAdd],
+  ['ScatterElements', ['float32 5 3', 'int64 m 1', 'float32 m 3'], scatterAdd],
+  ['ScatterElements', ['float32 5 3', 'int64 m', 'float32 n 3'], scatterAdd],
+  ['ScatterElements', ['float32 5 3', 'int64 m', 'float32 m 4'], scatterAdd],
+  ['ScatterElements', ['float32 5 3', 'int64 m', 'float64 m 3'], scatterAdd],
+  ['ScatterElements', ['float32', 'int64 m', 'float32 n'], scatterAdd],
+  ['ScatterElements', ['float32 n 3', 'int32 n', 'float32 n'], scatterColumn],
+  ['ScatterElements', ['float32 n 3', 'int64 m', 'float32 n'], scatterColumn],
+  ['ScatterElements', ['float32 n 3', 'int64 n', 'float32 n 1'], scatterColumn],
+  ['ScatterElements', ['float32 n 3', 'int64 n', 'float64 n'], scatterColumn],
+  ['ScatterElements', ['float32 n 3 1', 'int64 n', 'float32 n'], scatterColumn],
+  ['Expand', ['float32 2', 'float32 rows 3'], expandLike],
+  ['Expand', ['float32 rows 3', 'float32 3'], expandLike],
+  ['Expand', ['float32 rows 3', 'float32 1 3'], expandLike],
+  ['Reshape', ['float32 rows 3', 'float32 3 rows'], reshapeLike],
+  ['Reshape', ['float32 2 3', 'float32 6'], reshapeLike],
   ['RotaryEmbedding', ['float32 rows tokens 32', 'int64 rows tokens', 'float32 9 7', 'float32 9 7'], rotary],
   ['RotaryEmbedding', ['float32 rows tokens 32', 'int64 rows tokens', 'float32 9 8', 'float32 9 4'], rotary],
   ['RotaryEmbedding', ['float32 rows tokens 32', 'int64 rows 1', 'float32 9 8', 'float32 9 8'], rotary],

@@ -73,7 +73,7 @@ describe('assemble', () => {
       [1, 0, 0, 10, 11, 0, 0],
       [1, 0, 0, 0, 0, 0, 0],
     ]);
-    expect(table(batch, names.positions)).toEqual(Array<number[]>(3).fill([0, 1, 2, 3, 4, 5, 6]));
+    expect(table(batch, names.positions)).toEqual([0, 1, 2].map(() => [0, 1, 2, 3, 4, 5, 6]));
     expect(table(batch, names.imagePositions)).toEqual([
       [0, 1],
       [0, 2],
@@ -87,7 +87,7 @@ describe('assemble', () => {
       [1, 0],
       [0, 1],
     ];
-    expect(table(batch, names.gate)).toEqual(Array(3).fill([text, image, image, text, text, text, text]).flat());
+    expect(table(batch, names.gate)).toEqual([0, 1, 2].flatMap(() => [text, image, image, text, text, text, text]));
     expect(batch.feeds[names.gate]?.dims).toEqual([3, 7, 2]);
   });
 
@@ -159,7 +159,8 @@ describe('featureFeed', () => {
       IMAGE,
     );
     expect(feed).toMatchObject({ type: 'float16', dims: [2, 2, 3] });
-    expect(new Uint16Array(feed?.data.buffer as ArrayBuffer)).toEqual(Uint16Array.from({ length: 12 }, (_, index) => index));
+    const { buffer } = (feed as Tensor).data as Uint16Array;
+    expect(new Uint16Array(buffer)).toEqual(Uint16Array.from({ length: 12 }, (_, index) => index));
   });
 });
 

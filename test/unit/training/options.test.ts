@@ -116,7 +116,19 @@ describe('parseTrainOptions', () => {
 });
 
 describe('identityOf', () => {
-  const FREE = ['out', 'resume', 'restart', 'run', 'cache', 'strict', 'samples', 'task', 'checkpointEvery', 'threads'];
+  const FREE = [
+    'out',
+    'resume',
+    'restart',
+    'run',
+    'cache',
+    'strict',
+    'samples',
+    'task',
+    'checkpointEvery',
+    'recompute',
+    'threads',
+  ];
 
   it.each(Object.entries(OTHERS))('a run with another %s', (name, value) => {
     const [before, after] = [identityOf(parse()), identityOf(parse({ [name]: value }))];
