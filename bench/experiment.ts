@@ -50,7 +50,7 @@ const SETUPS: readonly Setup[] = [
   { name: 'full fine-tuning', method: 'full' },
 ];
 /** Learning rates to choose from, and what was chosen (`--rates`; the lowest perplexity, context and agnostic alike). */
-const RATES = [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2];
+const RATES = [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2];
 /** Enough to tell rates apart. */
 const CHOOSING_STEPS = 500;
 const CHOSEN: Readonly<Record<string, number>> = JSON.parse(readFileSync(join(ROOT, 'bench/rates.json'), 'utf8')) as Record<

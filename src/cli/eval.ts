@@ -72,7 +72,7 @@ async function run(
     const measurement = await measure(captioner, examples, {
       captions,
       part: batch * BATCHES_A_PART,
-      onProgress: (done, loss) => bar.update(done, `ppl ${Math.exp(loss).toFixed(2)}`),
+      onProgress: (done, loss) => bar.update(done, Number.isNaN(loss) ? '' : `ppl ${Math.exp(loss).toFixed(2)}`),
     });
     return { backbone: captioner.backbone.name, measurement };
   } finally {

@@ -215,7 +215,8 @@ function introduction(name: string, { plan, model, train, validation, backbone }
   const trained = parameters.values.length.toLocaleString('en-US');
   const what = plan ? `${plan.method}${plan.contexts.length > 0 ? ` on ${plan.contexts.join(' and ')}` : ''}` : 'all weights';
   const held = validation ? `, ${validation.sequences.count} held out` : '';
-  return `${name}: ${what}, ${trained} parameters on ${backbone.name}; ${train.sequences.count} captions${held}; seed ${options.seed}`;
+  const captions = `${train.sequences.count} ${train.sequences.count === 1 ? 'caption' : 'captions'}`;
+  return `${name}: ${what}, ${trained} parameters on ${backbone.name}; ${captions}${held}; seed ${options.seed}`;
 }
 
 /** The command that goes on with this one. */

@@ -3,6 +3,7 @@
  * what a user gave is found here, before the first step.
  */
 import { createHash } from 'node:crypto';
+import { fingerprint } from '../adapter/fingerprint.js';
 import { type AdapterPlan, resolvePlan } from '../adapter/plan.js';
 import { type BackboneDescription, describeBackbone, openWeights } from '../backbone/backbone.js';
 import type { WeightSource } from '../backbone/language/model.js';
@@ -45,6 +46,8 @@ export interface Prepared {
   readonly bad: readonly BadRow[];
   /** Names the data: equal digests, equal sequences and images. */
   readonly dataDigest: string;
+  /** Names the weights that are built upon, which may change while their folder's name does not. */
+  readonly backboneDigest: string;
   close(): Promise<void>;
 }
 
@@ -138,6 +141,7 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
       store,
       bad,
       dataDigest: digestOf(trained, held),
+      backboneDigest: await fingerprints(backbone, image !== null),
       close,
     };
   } catch (error) {
@@ -234,6 +238,12 @@ async function buildModel(backbone: BackboneDescription, recipe: Recipe, { threa
   } finally {
     await checkpoint.close();
   }
+}
+
+/** No more than publishing would compute: a fingerprint is kept for as long as the files stay as they are. */
+async function fingerprints({ languageFolder, vision }: BackboneDescription, withImages: boolean): Promise<string> {
+  const language = await fingerprint(languageFolder);
+  return vision && withImages ? `${language} ${await fingerprint(vision.folder)}` : language;
 }
 
 /** Where a model begins from random numbers there is no checkpoint to ask. */

@@ -8,7 +8,9 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AppError, type ErrorCode } from '../../src/errors.js';
 import { decodeSafetensors } from '../../src/tensor/safetensors.js';
+import { makeTinyBackbone } from '../support/tiny.js';
 import {
+  digestOf,
   GRAFT,
   interrupt,
   logLength,
@@ -54,7 +56,7 @@ async function makePoisoned(): Promise<void> {
 }
 
 /** Everything but encoded images, which are worth keeping whatever happens. */
-async function everything(): Promise<Map<string, Buffer>> {
+async function everything(): Promise<Map<string, string>> {
   return new Map([...(await readTree(folder))].filter(([name]) => !name.startsWith('.graft-cache')));
 }
 
@@ -199,6 +201,17 @@ describe('refused, with nothing changed or left behind:', () => {
     expect(await everything()).toEqual(before);
   });
 
+  test('to resume on other weights in the same folder', async () => {
+    await cp(path.join(folder, 'backbone'), path.join(folder, 'exchanged'), { recursive: true });
+    const flags = { backbone: 'exchanged', out: 'adapters/exchanged' };
+    await trainHere(folder, { ...flags, steps: 2 });
+    await makeTinyBackbone(path.join(folder, 'exchanged'), 7);
+    const { message } = await refusal({ ...flags, resume: true });
+    expect(message).toMatch(
+      /^The run cannot be resumed with other settings: Expected backbone_digest to be sha256:\w+ sha256:\w+, as before/,
+    );
+  });
+
   test('as a command: one line on standard error, no stack, and 1', async () => {
     expect(await start(folder, [...GRAFT, ...trainWords({ data: 'no.jsonl', out: 'adapters/new' })]).ended).toEqual({
       status: 1,
@@ -215,8 +228,7 @@ test('without --strict bad rows are told and the others trained', async () => {
   expect(stderr).toMatch(
     /^4 rows cannot be used:\n {2}mixed\.jsonl:2 .*\n {2}mixed\.jsonl:3 .*\n {2}mixed\.jsonl:4 .*\n {2}mixed\.jsonl:5 /m,
   );
-  expect(stderr).toContain('; seed 0\n');
-  expect(stderr).toMatch(/ 1 captions;/);
+  expect(stderr).toContain('; 1 caption; seed 0\n');
 });
 
 describe('a loss that is no number', () => {
@@ -282,7 +294,7 @@ describe('a full disk', () => {
     );
     const left = await readTree(runFolder());
     expect([...left.keys()]).toEqual(['checkpoint.safetensors', 'log.jsonl', 'report.html']);
-    expect(left.get('checkpoint.safetensors')?.equals(checkpoint)).toBe(true);
+    expect(left.get('checkpoint.safetensors')).toBe(digestOf(checkpoint));
 
     await trainHere(folder, { ...FLAGS, resume: true });
     expect(await readTree(path.join(folder, 'adapters', 'full'))).toEqual(await readTree(path.join(folder, 'roomy', 'full')));
@@ -297,9 +309,9 @@ describe('a full disk', () => {
   });
 
   /** File systems of their own, seen by one process only and gone with it. */
-  const inMounts = (script: string, words: readonly string[] = []) =>
-    start(folder, ['unshare', '--mount', '--map-root-user', 'bash', '-ec', script, 'bash', ...words]).ended;
-  const canMount = spawnSync('unshare', ['--mount', '--map-root-user', 'mount', '-t', 'tmpfs', 'tmpfs', '/tmp']).status === 0;
+  const MOUNTS = ['unshare', '--mount', '--map-root-user', 'bash', '-ec'];
+  const inMounts = (script: string, words: readonly string[] = []) => start(folder, [...MOUNTS, script, 'bash', ...words]).ended;
+  const canMount = spawnSync('bash', ['-c', `${MOUNTS.join(' ')} 'mount -t tmpfs tmpfs /tmp'`]).status === 0;
 
   test.skipIf(!canMount)('keeps the adapter that was to be replaced', async () => {
     for (const name of ['small', 'kept', 'old']) await mkdir(path.join(folder, name));

@@ -3,6 +3,7 @@
  * (what can be killed, limited, or given a terminal).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -69,7 +70,7 @@ export async function makePhotos(folder: string, copies: number): Promise<void> 
 export type TrainFlags = Readonly<Record<string, string | number | true>>;
 
 /** What every run here has in common; a test adds what it is about. */
-export const COMMON: TrainFlags = {
+const COMMON: TrainFlags = {
   backbone: 'backbone',
   data: 'captions.jsonl',
   batch: 8,
@@ -175,12 +176,16 @@ export async function readSteps(
   };
 }
 
-/** Every file below a folder, by relative path. */
-export async function readTree(folder: string): Promise<Map<string, Buffer>> {
-  const files = new Map<string, Buffer>();
+/** The digest of every file below a folder, by relative path. */
+export async function readTree(folder: string): Promise<Map<string, string>> {
+  const files = new Map<string, string>();
   for (const name of (await readdir(folder, { recursive: true })).sort()) {
     const place = path.join(folder, name);
-    if ((await stat(place)).isFile()) files.set(name, await readFile(place));
+    if ((await stat(place)).isFile()) files.set(name, digestOf(await readFile(place)));
   }
   return files;
+}
+
+export function digestOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }

@@ -112,7 +112,10 @@ async function caption(captioner: Captioner, ready: readonly Ready[], onProgress
   const seen = ready.flatMap(({ id, example, image }) => (image === null ? [] : [{ id, example, image }]));
   const texts = await captioner.caption(
     seen.map(({ image }) => image),
-    onProgress,
+    (done) => {
+      // The end of a part is told by the part, which may have had images that are none.
+      if (done < seen.length) onProgress(done);
+    },
   );
   return seen.map(({ id, example }, index) => ({ id, example, caption: texts[index] ?? '' }));
 }

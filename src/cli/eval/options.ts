@@ -5,15 +5,20 @@ import { choice, integer, location, optional, parseFlags, toggle } from '../../s
 const json = { ...toggle('Print one JSON object'), default: false };
 
 export const EVAL_SETTINGS = {
-  backbone: location('Backbone that the adapter is for: a folder with backbone.json, or that file'),
+  backbone: location(
+    'Backbone that the adapter is for: a folder with backbone.json, that file, or a language checkpoint folder (text only)',
+  ),
   adapter: { ...optional(location('Folder of the adapter; without one, the bare backbone on text')), default: null },
-  data: location('Captioned images, or text: a file or folder as graft train takes them'),
+  data: location('Captioned images or text, as graft train takes them: a .jsonl file, a folder of such, COCO .json, or .txt'),
   images: { ...optional(location('Folder of the images, where they do not lie beside the data')), default: null },
   normalize: {
-    ...choice(['none', 'caption'], 'How captions are spelt; perplexity needs what the adapter was trained with'),
+    ...choice(['none', 'caption'], 'none, or caption (lower case, one full stop at the end): for perplexity, as in training'),
     default: 'none' as const,
   },
-  captions: { ...choice(['first', 'all'], 'Captions of each image that count for perplexity'), default: 'first' as const },
+  captions: {
+    ...choice(['first', 'all'], 'first or all: captions of each image that count for perplexity'),
+    default: 'first' as const,
+  },
   numBeams: { ...integer(1, 64, 'Beams of the search for a caption; 1 is greedy'), default: 1 },
   maxTokens: { ...integer(1, 1_048_576, 'Tokens of the longest caption that is written'), default: 48 },
   limit: { ...optional(integer(1, 1e9, 'Take only the first images, or lines of text')), default: null },
