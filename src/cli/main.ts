@@ -165,7 +165,7 @@ try {
   // One line for people; the stack for who asks.
   const known = error instanceof AppError && error.faults && error.faults.length > 1;
   const lines = known
-    ? [error.message.slice(0, error.message.indexOf(': ')), ...error.faults.map((fault) => `  ${fault}`)]
+    ? [error.message.replace(`: ${error.faults.join('; ')}`, ''), ...error.faults.map((fault) => `  ${fault}`)]
     : [(error as Error).message];
   console.error(`graft: ${lines.join('\n')}`);
   if (process.env['GRAFT_DEBUG'] === '1') console.error(error);

@@ -88,13 +88,17 @@ async function follow(prepared: Prepared, options: TrainOptions, runFolder: stri
 
 /** Publishes, captions samples, writes the report; what to print. */
 async function conclude(prepared: Prepared, options: TrainOptions, result: RunResult, runFolder: string): Promise<string[]> {
-  const { progress, status, steps } = result;
-  const isDone = status !== 'interrupted';
+  const { progress, status, steps, failure } = result;
+  const isDone = status === 'finished' || status === 'stopped early';
   if (isDone) await publish(prepared, options, result);
   const samples = isDone && prepared.plan && prepared.store ? await sample(prepared, options) : [];
   const report = join(runFolder, REPORT_FILE);
   const lines = await readLog(join(runFolder, LOG_FILE));
   await replaceFile(report, new TextEncoder().encode(renderReport(reportOf(prepared, options, result, lines, samples))));
+  if (failure) {
+    console.error(`how it went until then: ${report}`);
+    throw failure;
+  }
   if (!isDone) {
     return [`stopped after step ${progress.step} of ${steps}, saved in ${runFolder}`, `go on with:  ${resumeCommand()}`];
   }

@@ -97,6 +97,11 @@ export function parseTrainOptions(flags: Readonly<Record<string, unknown>>, fold
 
 /** Settings that change nothing in what is computed: a run may resume with others. */
 const INDIFFERENT = new Set([
+  // Digests of what lies there say more than where it lies.
+  'backbone',
+  'data',
+  'images',
+  'validation',
   'out',
   'resume',
   'restart',

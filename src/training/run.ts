@@ -39,7 +39,9 @@ export interface RunListener {
 }
 
 export interface RunResult {
-  readonly status: 'finished' | 'stopped early' | 'interrupted';
+  readonly status: 'finished' | 'stopped early' | 'interrupted' | 'diverged';
+  /** Why it diverged; for the caller to throw, once it has shown how the run went until then. */
+  readonly failure: AppError | null;
   readonly progress: Progress;
   readonly steps: number;
   /** The best parameters where there is held-out data, else the last ones. */
@@ -148,6 +150,7 @@ class Training {
     const { steps } = this.#schedule;
     const { patience } = this.#options;
     let status: RunResult['status'] = 'finished';
+    let failure: AppError | null = null;
     while (this.#progress.step < steps) {
       if (patience !== null && this.#progress.worse >= patience) {
         status = 'stopped early';
@@ -157,11 +160,19 @@ class Training {
         status = 'interrupted';
         break;
       }
-      await this.#step();
+      try {
+        await this.#step();
+      } catch (error) {
+        if (!(error instanceof AppError && error.code === 'training_diverged')) throw error;
+        status = 'diverged';
+        failure = error;
+        break;
+      }
     }
-    await this.#save();
+    // What diverged is no state to go on from: the last checkpoint stays.
+    if (!failure) await this.#save();
     const { best } = this.#progress;
-    return { status, progress: this.#progress, steps, values: best ? this.#arrays.best : this.#arrays.values };
+    return { status, failure, progress: this.#progress, steps, values: best ? this.#arrays.best : this.#arrays.values };
   }
 
   async #step(): Promise<void> {

@@ -263,6 +263,7 @@ describe('a loss that is no number', () => {
     );
     expect([...(await everything()).keys()].filter((name) => name.includes('held'))).toEqual([
       path.join('runs', 'held', 'log.jsonl'),
+      path.join('runs', 'held', 'report.html'),
     ]);
   });
 

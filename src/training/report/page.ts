@@ -92,11 +92,12 @@ function describeQuality(report: Report): Markup {
 function describeEffort({ parameters: { adapter, projector, frozen }, steps, seconds, status }: Report): Markup {
   const trained = adapter + projector;
   const share =
-    frozen > 0 ? html`, <strong>${formatShare(trained, frozen)}</strong> of the backbone's ${formatCompact(frozen)}` : '';
+    frozen > 0 ? html`, <strong>${formatShare(trained, frozen)}</strong> of the language model's ${formatCompact(frozen)}` : '';
   const verb = {
     finished: 'The run took',
     'stopped early': 'The run stopped early, after',
     interrupted: 'The run was interrupted after',
+    diverged: 'The loss stopped being a number after',
   }[status];
   return html`It trains ${formatCount(trained)} parameters${share}. ${verb} ${formatPlural(steps, 'step')} and ${formatDuration(seconds)}.`;
 }
@@ -137,7 +138,7 @@ function drawFigures(report: Report): Markup {
       figure(SCORE_NAMES.get(name) ?? clip(name, 40), formatNumber(score), 'validation captions'),
     ),
     ...(loss === undefined ? [] : [figure('Training loss', formatNumber(loss), 'at the end')]),
-    figure('Trained', formatCompact(trained), `${formatShare(trained, parameters.frozen)} of the backbone`),
+    figure('Trained', formatCompact(trained), `${formatShare(trained, parameters.frozen)} of the language model`),
     figure('Steps', formatCount(steps), `${formatCompact(tokens)} tokens`),
     figure('Time', formatDuration(seconds), seconds > 0 ? `${formatCompact(tokens / seconds)} tokens/s` : ''),
   ];

@@ -26,7 +26,7 @@ export interface ReportSample {
 export interface Report {
   readonly name: string;
   readonly task: string | null;
-  readonly status: 'finished' | 'stopped early' | 'interrupted';
+  readonly status: 'finished' | 'stopped early' | 'interrupted' | 'diverged';
   readonly createdAt: Date;
   readonly seconds: number;
   readonly steps: number;
@@ -48,7 +48,7 @@ export interface Report {
   readonly scores: Readonly<Record<string, number>> | null;
   readonly badRows: readonly { readonly origin: string; readonly reason: string }[];
   readonly samples: readonly ReportSample[];
-  /** Shown when the run was interrupted. */
+  /** Shown when the run was interrupted: it can go on. */
   readonly resumeCommand: string | null;
 }
 

@@ -20,7 +20,7 @@ bdi{unicode-bidi:isolate}
 
 .kind{display:flex;flex-wrap:wrap;align-items:center;gap:.25rem .75rem;font-size:.875rem;color:var(--quiet)}
 .status{padding:.05rem .6rem;border-radius:1rem;font-weight:600;color:var(--good);background:var(--good-soft)}
-.status.interrupted{color:var(--warn);background:var(--warn-soft)}
+.status.interrupted,.status.diverged{color:var(--warn);background:var(--warn-soft)}
 h1{margin:.35rem 0 .75rem;font-size:clamp(1.75rem,6vw,2.75rem);line-height:1.12;letter-spacing:-.022em;font-weight:700;text-wrap:balance}
 .lead{max-width:44rem;font-size:clamp(1.0625rem,2.4vw,1.25rem);line-height:1.5;color:var(--quiet);text-wrap:pretty}
 .lead strong,.lead bdi{color:var(--ink);font-weight:600}

@@ -30,7 +30,7 @@ export function drawParameters({ parameters, backbone }: Report): Markup {
 <thead><tr><th scope="col">Group</th><th scope="col">Parameters</th><th scope="col">Of trained</th></tr></thead>
 <tbody>
 ${drawn}</tbody>
-<tfoot><tr><th scope="row">All trained <small>${formatShare(trained, frozen)} of the backbone</small></th><td>${formatCount(trained)}</td><td>${formatShare(trained, trained)}</td></tr>
+<tfoot><tr><th scope="row">All trained <small>${formatShare(trained, frozen)} of the language model</small></th><td>${formatCount(trained)}</td><td>${formatShare(trained, trained)}</td></tr>
 <tr><th scope="row">Frozen backbone <small>${names}</small></th><td>${formatCount(frozen)}</td><td></td></tr></tfoot>
 </table>
 `;

@@ -102,7 +102,7 @@ describe('the document', () => {
 describe('the sentence on top', () => {
   it('says what was trained, how well and with how little', () => {
     expect(leadOf(render())).toBe(
-      "A caption adapter for the task caption, trained on the frozen a-language-model, which sees through a-vision-model. At its best step, 150, the validation perplexity is 13.46. It trains 241,792 parameters, 7.66% of the backbone's 3.16 M. The run took 200 steps and 1 h 12 min.",
+      "A caption adapter for the task caption, trained on the frozen a-language-model, which sees through a-vision-model. At its best step, 150, the validation perplexity is 13.46. It trains 241,792 parameters, 7.66% of the language model's 3.16 M. The run took 200 steps and 1 h 12 min.",
     );
   });
 
@@ -212,7 +212,7 @@ describe('the tables', () => {
       ['image adapter', '38,912', '16.1%'],
       ['text adapter', '38,912', '16.1%'],
       ['projector', '163,968', '67.8%'],
-      ['All trained 7.66% of the backbone', '241,792', '100%'],
+      ['All trained 7.66% of the language model', '241,792', '100%'],
       ['Frozen backbone a-language-model a-vision-model', '3,157,184', ''],
     ]);
     const widths = descendants(section).flatMap(({ attributes }) => attributes.get('style') ?? []);
