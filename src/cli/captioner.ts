@@ -238,7 +238,7 @@ export class Captioner {
         `Expected a prompt of fewer than ${contextLength} tokens, the image's included, but received ${tokens}`,
       );
     // As serving does: the context ends a caption that the limit would let go on.
-    const maxTokens = this.#sampling.maxTokens;
+    const maxTokens = Math.min(this.#sampling.maxTokens, contextLength - tokens);
     const vocabulary = { size: vocabSize, eosIds: this.#tokenizer.eosIds };
     return {
       index,

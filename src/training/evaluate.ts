@@ -2,7 +2,7 @@
 import type { Tensor } from '../runtime/session.js';
 import { assemble, type BatchShape, featureFeed } from './batch.js';
 import type { TrainedModel } from './model.js';
-import type { Portion } from './prepare.js';
+import type { Portion } from './portion.js';
 import type { FeatureStore } from './store.js';
 
 export interface Score {

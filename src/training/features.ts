@@ -31,7 +31,7 @@ export interface AugmentOptions {
 }
 
 /** A view of an image: the name that its features are kept under, and how it is made. */
-interface View {
+export interface View {
   readonly name: string;
   readonly alteration: Alteration | null;
 }

@@ -2,10 +2,9 @@
  * From options to something that can be trained: data read, split and tokenised, images encoded, model built. Everything that can be wrong with
  * what a user gave is found here, before the first step.
  */
-import { createHash } from 'node:crypto';
 import { fingerprint } from '../adapter/fingerprint.js';
 import { type AdapterPlan, resolvePlan } from '../adapter/plan.js';
-import { type BackboneDescription, describeBackbone, openWeights } from '../backbone/backbone.js';
+import { type BackboneDescription, describeBackbone, openWeights, type VisionPart } from '../backbone/backbone.js';
 import type { WeightSource } from '../backbone/language/model.js';
 import { readBackbone } from '../backbone/manifest.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
@@ -14,25 +13,18 @@ import type { BadRow, Example } from './data/example.js';
 import { readDataset } from './data/read.js';
 import { refuseBadRows } from './data/report.js';
 import { split } from './data/split.js';
-import { encodeImages, featureFolder, viewsOf } from './features.js';
+import { type AugmentOptions, featureFolder, viewsOf } from './features.js';
 import { TrainedModel } from './model.js';
 import type { TrainOptions } from './options.js';
+import { digestPortions, type Portion, readPortion } from './portion.js';
 import type { Recipe } from './program.js';
-import { type Sequences, tokenize } from './sequence.js';
+import { type SequenceOptions, tokenize } from './sequence.js';
 import { FeatureStore } from './store.js';
 
 /** Rows longer than this are rare, and a batch of them is large. */
 const DEFAULT_MAX_TOKENS = 512;
 /** Spread of random weights where a model begins from nothing; what llama began with. */
 const DEVIATION = 0.02;
-
-/** A part of the data. */
-export interface Portion {
-  readonly examples: readonly Example[];
-  readonly sequences: Sequences;
-  /** Keys of each example's features, the plain view first; empty for text. */
-  readonly keys: readonly (readonly string[])[];
-}
 
 export interface Prepared {
   readonly backbone: BackboneDescription;
@@ -55,99 +47,92 @@ export interface PrepareListener {
   readonly onImages?: (done: number, total: number) => void;
 }
 
+/** Reads, checks and builds. Throws AppError for all that is wrong with options, data and backbone. */
 export async function prepare(options: TrainOptions, signal: AbortSignal, listener: PrepareListener): Promise<Prepared> {
   checkOptions(options);
   const backbone = await describeBackbone(await readBackbone(options.backbone));
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
-  const { train, validation, bad } = await readPortions(options);
+  const { train, validation, bad } = await readExamples(options);
+  if (options.strict) refuseBadRows(bad);
   const all = [...train, ...validation];
-  const withImages = seesImages(all, backbone, options);
-  const image =
-    withImages && backbone.vision ? { tokens: backbone.vision.imageTokens, dim: backbone.vision.model.imageDim } : null;
-  const plan = options.method === 'full' ? null : planOf(options, options.method, backbone, image !== null);
-
-  const maxTokens = options.maxTokens ?? Math.min(backbone.language.maxPositions, DEFAULT_MAX_TOKENS);
-  if (maxTokens > backbone.language.maxPositions)
-    throw new AppError(
-      'invalid_config',
-      `Expected --max-tokens of at most ${backbone.language.maxPositions}, which the backbone was made for, but received ${maxTokens}`,
-    );
-  const rows = { prompt: options.prompt, imageTokens: image?.tokens ?? 0, maxTokens };
+  const part = seesImages(all, backbone, options) ? backbone.vision : null;
+  const recipe = recipeOf(options, backbone, part);
+  const { image, maxTokens } = recipe;
+  const rows: SequenceOptions = { prompt: options.prompt, imageTokens: image?.tokens ?? 0, maxTokens, captions: 'all' };
   // A prompt that does not fit is told before hours of images, not after them.
-  tokenize([], tokenizer, { ...rows, captions: 'first' });
-  const recipe: Recipe = {
-    language: backbone.language,
-    image: image && { ...image, dtype: 'float16' },
-    plan,
-    begin: options.init === 'random' ? { deviation: DEVIATION } : 'checkpoint',
-    dropout: options.dropout,
-    residualDropout: options.residualDropout,
-    recompute: options.recompute,
-    maxTokens,
-  };
+  tokenize([], tokenizer, rows);
+
   const model = await buildModel(backbone, recipe, options);
-  const store =
-    image && backbone.vision
-      ? await FeatureStore.open(await featureFolder(options.cache, backbone.vision), image.tokens * image.dim)
-      : null;
+  let store: FeatureStore | null = null;
   const close = async (): Promise<void> => {
     await model.close();
     await store?.close();
   };
   try {
+    if (part && image) store = await FeatureStore.open(await featureFolder(options.cache, part), image.tokens * image.dim);
     let done = 0;
-    const portion = async (examples: readonly Example[], captions: 'all' | 'first', isTrained: boolean): Promise<Portion> => {
-      const encoded =
-        store && backbone.vision
-          ? await encodeImages(examples, backbone.vision, store, {
-              views: viewsOf({
-                flip: isTrained && options.flip,
-                crop: isTrained && options.crop,
-                views: options.views,
-                seed: options.seed,
-              }),
-              threads: options.threads,
-              signal,
-              onProgress: (count) => listener.onImages?.(done + count, all.length),
-            })
-          : null;
+    const portionOf = async (
+      examples: readonly Example[],
+      captions: 'all' | 'first',
+      augment: AugmentOptions,
+    ): Promise<Portion> => {
+      const found = await readPortion(examples, {
+        tokenizer,
+        rows: { ...rows, captions },
+        images: part && store && { part, store, views: viewsOf(augment) },
+        threads: options.threads,
+        signal,
+        onImages: (count) => listener.onImages?.(done + count, all.length),
+      });
       done += examples.length;
-      bad.push(...(encoded?.bad ?? []));
-      const usable = examples.flatMap((_, index) => (encoded && encoded.keys[index]?.length === 0 ? [] : [index]));
-      const kept = usable.map((index) => examples[index] as Example);
-      const tokens = tokenize(kept, tokenizer, { ...rows, captions });
-      bad.push(...tokens.bad);
-      return {
-        examples: kept,
-        sequences: tokens.sequences,
-        keys: encoded ? usable.map((index) => encoded.keys[index] ?? []) : [],
-      };
+      bad.push(...found.bad);
+      return found.portion;
     };
-    const trained = await portion(train, 'all', true);
-    const held = validation.length > 0 ? await portion(validation, options.evalCaptions, false) : null;
+    const trained = await portionOf(train, 'all', options);
+    const held = await portionOf(validation, options.evalCaptions, { ...options, flip: false, crop: false });
     if (options.strict) refuseBadRows(bad);
-    if (trained.sequences.count === 0)
-      throw AppError.ofFaults(
-        'invalid_data',
-        'Expected a caption to train on but no row can be used',
-        bad.map(({ origin, reason }) => `${origin} ${reason}`),
-      );
+    if (trained.sequences.count === 0) throw nothingLeft(bad);
     return {
       backbone,
-      plan,
+      plan: recipe.plan,
       model,
       train: trained,
-      validation: held && held.sequences.count > 0 ? held : null,
+      validation: held.sequences.count > 0 ? held : null,
       store,
       bad,
-      dataDigest: digestOf(trained, held),
-      backboneDigest: await fingerprints(backbone, image !== null),
+      dataDigest: digestPortions([trained, held]),
+      backboneDigest: await fingerprints(backbone, part !== null),
       close,
     };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+function recipeOf(options: TrainOptions, backbone: BackboneDescription, part: VisionPart | null): Recipe {
+  const { language } = backbone;
+  const maxTokens = options.maxTokens ?? Math.min(language.maxPositions, DEFAULT_MAX_TOKENS);
+  if (maxTokens > language.maxPositions)
+    throw new AppError(
+      'invalid_config',
+      `Expected --max-tokens of at most ${language.maxPositions}, which the backbone was made for, but received ${maxTokens}`,
+    );
+  return {
+    language,
+    image: part && { tokens: part.imageTokens, dim: part.model.imageDim, dtype: 'float16' },
+    plan: options.method === 'full' ? null : planOf(options, options.method, backbone, part !== null),
+    begin: options.init === 'random' ? { deviation: DEVIATION } : 'checkpoint',
+    dropout: options.dropout,
+    residualDropout: options.residualDropout,
+    recompute: options.recompute,
+    maxTokens,
+  };
+}
+
+function nothingLeft(bad: readonly BadRow[]): AppError {
+  const faults = bad.map(({ origin, reason }) => `${origin} ${reason}`);
+  return AppError.ofFaults('invalid_data', 'Expected a caption to train on but no row can be used', faults);
 }
 
 /** What contradicts itself before anything is read. */
@@ -163,7 +148,7 @@ function checkOptions({ init, method, flip, crop, data, patience, holdout, valid
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The options are wrong', faults);
 }
 
-async function readPortions(
+async function readExamples(
   options: TrainOptions,
 ): Promise<{ train: readonly Example[]; validation: readonly Example[]; bad: BadRow[] }> {
   const { images, normalize, holdout, seed } = options;
@@ -251,13 +236,3 @@ const noWeight = (name: string): never => {
   throw new TypeError(`Expected no weight to be read but ${name} was`);
 };
 const NO_WEIGHTS: WeightSource = { value: (_, name) => noWeight(name) };
-
-function digestOf(...portions: readonly (Portion | null)[]): string {
-  const hash = createHash('sha256');
-  for (const portion of portions) {
-    hash.update(JSON.stringify([portion?.sequences.count ?? 0, portion?.keys ?? []]));
-    for (let index = 0; index < (portion?.sequences.count ?? 0); index++)
-      hash.update(new Uint8Array((portion as Portion).sequences.ids(index).slice().buffer));
-  }
-  return `sha256:${hash.digest('hex')}`;
-}

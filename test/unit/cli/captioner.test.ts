@@ -171,9 +171,13 @@ describe('captions', () => {
   });
 
   it('end where the context ends', async () => {
-    const opened = await open({ maxTokens: 10_000, batch: 2 });
-    const captions = await opened.caption(images);
-    expect(captions).toHaveLength(images.length);
+    const opened = await open({ maxTokens: 2 * TINY.contextLength, batch: 2 });
+    const room = TINY.contextLength - tokenizer.encode(PROMPT).length - TINY.imageTokens;
+    const [first, second] = images as [string, string];
+    const expected = [await greedy(await opened.embed(first), room), await greedy(await opened.embed(second), room)];
+    expect(await opened.caption([first, second])).toEqual(expected);
+    // Nothing but the context ended it: with less room it is shorter.
+    expect(await greedy(await opened.embed(first), room - 1)).not.toBe(expected[0]);
   });
 
   it('refuse a file that is no image, and go on with the next call', async () => {
