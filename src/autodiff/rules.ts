@@ -1,10 +1,12 @@
 /**
- * The backward rules, by operator: all that a llama decoder, the projector and the loss are made of. Convolution has none, since the
- * vision encoder is frozen; GatherND has none, since its transpose would add in parallel and race (`scatterAdd` in onnx/ops.ts).
+ * The backward rules, by operator: all that a llama decoder, the blocks of a vision transformer, the projector and the loss are made of.
+ * Convolution has none, since no patch embedding is trained; GatherND has none, since its transpose would add in parallel and race (`scatterAdd` in onnx/ops.ts).
  */
+import { erf } from '../onnx/activation.js';
 import { rotary } from '../onnx/attention.js';
 import type { Graph, Value } from '../onnx/graph.js';
 import {
+  add,
   cast,
   concat,
   div,
@@ -58,6 +60,9 @@ const elementwise: Readonly<Record<string, Rule>> = {
       return mul(g, dy, sub(g, scaled(y), mul(g, s, sub(g, scaled(y), scalar(g, y.dtype, 1)))));
     },
   ],
+  Gelu: ({ g, dy, node, input, output }) => [
+    () => mul(g, dy, node.attributes['approximate'] === 'tanh' ? tanhGeluSlope(g, input(0), output(0)) : geluSlope(g, input(0))),
+  ],
   Where: ({ g, dy, input, shape }) => [
     null,
     () => sumTo(g, where(g, input(0), dy, scalar(g, dy.dtype, 0)), shape(1)),
@@ -66,6 +71,24 @@ const elementwise: Readonly<Record<string, Rule>> = {
   Cast: ({ g, dy, node }) => [() => cast(g, dy, node.inputs[0]?.dtype ?? dy.dtype)],
   Identity: ({ dy }) => [() => dy],
 };
+
+/** Φ(x) + x · φ(x) */
+function geluSlope(g: Graph, x: Value): Value {
+  const times = (value: Value, factor: number): Value => mul(g, value, scalar(g, x.dtype, factor));
+  const density = times(exp(g, times(mul(g, x, x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+  const cumulative = add(g, times(erf(g, times(x, Math.SQRT1_2)), 0.5), scalar(g, x.dtype, 0.5));
+  return add(g, cumulative, mul(g, x, density));
+}
+
+/** (1 + tanh(u)) / 2 = σ(2u), so y = x · s with s = σ(x · (a + b · x²)), and y' = s + (y − y · s) · (a + 3b · x²). */
+function tanhGeluSlope(g: Graph, x: Value, y: Value): Value {
+  const a = 2 * Math.sqrt(2 / Math.PI);
+  const b = 0.044715 * a;
+  const square = mul(g, x, x);
+  const plus = (factor: number): Value => add(g, mul(g, square, scalar(g, x.dtype, factor)), scalar(g, x.dtype, a));
+  const s = sigmoid(g, mul(g, x, plus(b)));
+  return add(g, s, mul(g, sub(g, y, mul(g, y, s)), plus(3 * b)));
+}
 
 const reductions: Readonly<Record<string, Rule>> = {
   ReduceSum: ({ g, dy, node, input, shape }) => [
@@ -95,6 +118,20 @@ const reductions: Readonly<Record<string, Rule>> = {
       () => sumTo(g, mul(g, dy, normalised()), shape(1)),
     ];
   },
+  // With n = (x − mean) / deviation and w = dy ⊙ weight: dx = (w − mean(w) − n · mean(w ⊙ n)) / deviation.
+  LayerNormalization: ({ g, dy, input, output, shape }) => {
+    const normalised = (): Value => mul(g, sub(g, input(0), output(1)), output(2));
+    return [
+      () => {
+        const n = normalised();
+        const w = mul(g, dy, input(1));
+        const average = (value: Value): Value => mean(g, value, [shape(0).length - 1], true);
+        return mul(g, sub(g, sub(g, w, average(w)), mul(g, n, average(mul(g, w, n)))), output(2));
+      },
+      () => sumTo(g, mul(g, dy, normalised()), shape(1)),
+      () => sumTo(g, dy, shape(2)),
+    ];
+  },
   // softmax(logits) − onehot(target), each row times its own gradient
   SoftmaxCrossEntropyLoss: ({ g, dy, input, output }) => [
     () => {
@@ -108,6 +145,7 @@ const reductions: Readonly<Record<string, Rule>> = {
 const layouts: Readonly<Record<string, Rule>> = {
   Transpose: ({ g, dy, node }) => [() => transpose(g, dy, inverse(node.attributes['perm'] as readonly number[]))],
   Reshape: ({ g, dy, input, shape }) => [() => reshapeTo(g, dy, shape(0), () => input(0)), null],
+  Expand: ({ g, dy, shape }) => [() => sumTo(g, dy, shape(0)), null],
   Split: ({ g, dys, node, output }) => [
     () =>
       concat(

@@ -40,3 +40,13 @@ export function tooSlow(limits: ImageLimits): AppError {
     param,
   });
 }
+
+/** Why a file is no image that can be used; undefined for what is not the file's fault. For tools that go on with other images. */
+export function imageFault(error: unknown): string | undefined {
+  if (error instanceof AppError && ['invalid_image', 'unsupported_image', 'image_too_large'].includes(error.code))
+    return error.message;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return ['ENOENT', 'EACCES', 'EISDIR', 'ENOTDIR', 'ELOOP'].includes(code)
+    ? `Expected a readable image file but received ${code}`
+    : undefined;
+}

@@ -299,6 +299,16 @@ export function expandLike(g: Graph, x: Value, like: Value): Value {
   return one(g.node('Expand', [x, shapeOf(g, like)], [{ dtype: x.dtype, shape }]));
 }
 
+/** x [1, ...rest] once for every row of `like` → [rows, ...rest]. */
+export function repeatRows(g: Graph, x: Value, like: Value): Value {
+  const [rows] = like.shape;
+  if (rows === undefined || x.shape[0] !== 1) refuse('Expand', 'one row, and rows to repeat it for', x, like);
+  if (rows === 1) return x;
+  const count = one(g.node('Shape', [like], [{ dtype: 'int64', shape: [1] }], { start: 0, end: 1 }));
+  const sizes = concat(g, [count, int64(g, Array<number>(x.shape.length - 1).fill(1))]);
+  return one(g.node('Expand', [x, sizes], [{ dtype: x.dtype, shape: x.shape.with(0, rows) }]));
+}
+
 /** All axes but the last `kept` as one: [a, b, ...kept] → [a·b, ...kept]. */
 export function flatten(g: Graph, x: Value, kept: number): Value {
   const leading = x.shape.slice(0, x.shape.length - kept);

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { fingerprint } from '../adapter/fingerprint.js';
 import { openWeights, type VisionPart } from '../backbone/backbone.js';
 import { buildEncoder, FEATURES, PIXELS } from '../backbone/vision/encoder.js';
-import { AppError } from '../errors.js';
 import type { Alteration } from '../images/alter.js';
 import { decodePixels } from '../images/decode.js';
 import type { ImageLimits } from '../images/protocol.js';
+import { imageFault } from '../images/refusal.js';
 import { Session, uint8 } from '../runtime/session.js';
 import { float16FromFloat32 } from '../tensor/convert.js';
 import type { BadRow, Example } from './data/example.js';
@@ -110,7 +110,7 @@ export async function encodeImages(
       options.signal?.throwIfAborted();
       start(index + AHEAD);
       const prepared = await ahead.get(index)?.catch((error: unknown) => {
-        const reason = reasonOf(error);
+        const reason = imageFault(error);
         if (reason === undefined) throw error;
         bad.push({ origin: example.origin, reason });
       });
@@ -131,16 +131,6 @@ export async function encodeImages(
     await Promise.allSettled(ahead.values());
     await encoder.close();
   }
-}
-
-/** Why an image cannot be used; undefined for what is not the image's fault. */
-function reasonOf(error: unknown): string | undefined {
-  if (error instanceof AppError && ['invalid_image', 'unsupported_image', 'image_too_large'].includes(error.code))
-    return error.message;
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  return ['ENOENT', 'EACCES', 'EISDIR', 'ENOTDIR', 'ELOOP'].includes(code)
-    ? `Expected a readable image file but received ${code}`
-    : undefined;
 }
 
 /** Opened with the first image that the store lacks. */

@@ -3,7 +3,7 @@
  * embeddings, so the two are done together, a part of the data at a time: what is in memory does not grow with the data.
  */
 import { mapConcurrent } from '../../adapter/scan.js';
-import { AppError } from '../../errors.js';
+import { imageFault } from '../../images/refusal.js';
 import type { BadRow, Example } from '../../training/data/example.js';
 import type { Captioner, ScoredRow } from '../captioner.js';
 
@@ -38,7 +38,6 @@ export interface MeasureOptions {
 
 /** Images that are decoded while another one is encoded. */
 const CONCURRENT_IMAGES = 4;
-const IMAGE_FAULTS: readonly string[] = ['invalid_image', 'unsupported_image', 'image_too_large'];
 
 interface Ready {
   readonly id: number;
@@ -83,8 +82,9 @@ async function embed(captioner: Captioner, examples: readonly Example[], firstId
       try {
         return { id, example, image: example.image === null ? null : await captioner.embed(example.image) };
       } catch (error) {
-        if (!(error instanceof AppError && IMAGE_FAULTS.includes(error.code))) throw error;
-        return { origin: example.origin, reason: error.message };
+        const reason = imageFault(error);
+        if (reason === undefined) throw error;
+        return { origin: example.origin, reason };
       }
     },
   );

@@ -1,0 +1,211 @@
+/**
+ * What the vision transformers share (Dosovitskiy et al. 2021): patches with learned tokens before them, learned positions, blocks that
+ * normalise first, and a last norm. A family's file says what its config.json means and how its checkpoint names things; the network is
+ * here, once. Attention is plain products: onnxruntime's fused one has no gradient, and is little of the work.
+ */
+import { z } from 'zod';
+import { AppError } from '../../errors.js';
+import { gelu, quickGelu } from '../../onnx/activation.js';
+import type { Graph, Value } from '../../onnx/graph.js';
+import { layerNorm } from '../../onnx/norm.js';
+import { add, concat, conv2d, float32, linear, matmul, mul, repeatRows, reshape, silu, split, transpose } from '../../onnx/ops.js';
+import { softmax } from '../../onnx/reduce.js';
+import type { Dim } from '../../onnx/shape.js';
+import type { Weights } from '../weights.js';
+import { bicubic } from './bicubic.js';
+import type { VisionModel } from './model.js';
+
+/** Bounds that no real model comes near, so that a config.json cannot ask for more than arithmetic and memory hold. */
+export const size = z
+  .int()
+  .positive()
+  .max(2 ** 24);
+const MAX_EDGE = 4096;
+
+/** Height and width. */
+type Edges = readonly [number, number];
+
+const edge = z.int().positive().max(MAX_EDGE);
+const edgesInput = z.union([edge, z.tuple([edge, edge])]);
+
+/** A number for both, or [height, width]. */
+export const edges = z
+  .custom<z.output<typeof edgesInput>>((value) => edgesInput.safeParse(value).success, {
+    error: ({ input }) =>
+      `Expected a number or [height, width], each from 1 to ${MAX_EDGE}, but received ${JSON.stringify(input) ?? 'nothing'}`,
+  })
+  .transform((value): Edges => (typeof value === 'number' ? [value, value] : value));
+
+type Activation = (g: Graph, x: Value) => Value;
+const tanhGelu: Activation = (g, x) => gelu(g, x, 'tanh');
+
+/** By transformers' names. */
+const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map<string, Activation>([
+  ['gelu', (g, x) => gelu(g, x)],
+  ['gelu_new', tanhGelu],
+  ['gelu_fast', tanhGelu],
+  ['gelu_pytorch_tanh', tanhGelu],
+  ['quick_gelu', quickGelu],
+  ['silu', silu],
+]);
+
+/** What every family's config.json says in the same words. */
+export const sharedFields = {
+  hidden_size: size.default(768),
+  num_hidden_layers: z.int().positive().max(4096).default(12),
+  num_attention_heads: size.default(12),
+  hidden_act: z
+    .literal([...ACTIVATIONS.keys()])
+    .transform((name) => ACTIVATIONS.get(name) as Activation)
+    .prefault('gelu'),
+  image_size: edges.prefault(224),
+  num_channels: z.literal(3).default(3),
+  qkv_bias: z.boolean().default(true),
+};
+
+type Shared = z.output<z.ZodObject<typeof sharedFields>> & { readonly patch_size: Edges };
+
+/** The faults of settings that are each in order, but not together. */
+export function checkSizes(c: Shared, context: z.RefinementCtx): void {
+  const refuse = (field: keyof Shared, message: string): void =>
+    void context.addIssue({ code: 'custom', path: [field], message });
+  const { hidden_size: d, num_attention_heads: heads, image_size: image, patch_size: patch } = c;
+  if (d % heads !== 0) refuse('num_attention_heads', `Expected a divisor of hidden_size ${d} but received ${heads}`);
+  if (gridOf(image, patch).includes(0))
+    refuse('image_size', `Expected at least one patch of ${format(patch)} but received ${format(image)}`);
+}
+
+/** The tensors below one name of a checkpoint, for one graph. */
+export interface Tensors {
+  readonly g: Graph;
+  readonly weights: Weights;
+  readonly prefix: string;
+}
+
+/** x · Wᵀ + b over the last axis. */
+export function dense({ g, weights, prefix }: Tensors, name: string, x: Value, outFeatures: number, hasBias = true): Value {
+  const y = linear(g, x, weights.value(g, `${prefix}${name}.weight`, [outFeatures, Number(x.shape.at(-1))]));
+  return hasBias ? add(g, y, weights.value(g, `${prefix}${name}.bias`, [outFeatures])) : y;
+}
+
+export interface Transformer {
+  readonly family: string;
+  readonly config: Shared & { readonly layer_norm_eps: number };
+  /** Opens error messages. */
+  readonly subject: string;
+  /** Names of the learned tokens before the patches, in order. */
+  readonly tokens: readonly string[];
+  /** Whether positions are interpolated for an image of another size; where not, that image is refused. */
+  readonly anySize: boolean;
+  readonly block: {
+    /** Names of the norms before attention and before the MLP. */
+    readonly norms: readonly [string, string];
+    /** Names of what multiplies each one's result, channel by channel; null where nothing does. */
+    readonly scales: readonly [string, string] | null;
+    readonly mlp: (tensors: Tensors, x: Value) => Value;
+  };
+}
+
+/** The model of a family: the features are the patches' tokens after the last norm, without those that stand before them. */
+export function transformer({ family, config: c, subject, tokens, anySize, block }: Transformer): VisionModel {
+  const { hidden_size: d, num_attention_heads: heads, image_size: own, patch_size: patch, layer_norm_eps: epsilon } = c;
+
+  function grid(height: number, width: number): Edges {
+    if (!anySize && (height !== own[0] || width !== own[1])) {
+      throw new AppError(
+        'unsupported_model',
+        `${subject}: Expected images of image_size ${format(own)} but received ${format([height, width])}: positions of ${family} are not interpolated`,
+      );
+    }
+    const cells = gridOf([height, width], patch);
+    if (!cells.includes(0)) return cells;
+    throw new AppError(
+      'unsupported_model',
+      `${subject}: Expected images of at least one patch of ${format(patch)} but received ${format([height, width])}`,
+    );
+  }
+
+  /** Learned positions of the tokens and of a grid of patches: [1, tokens + rows · columns, d]. */
+  function positions({ g, weights, prefix }: Tensors, [rows, columns]: Edges): Value {
+    const [ownRows, ownColumns] = gridOf(own, patch);
+    const cells = ownRows * ownColumns;
+    const learned = weights.value(g, `${prefix}embeddings.position_embeddings`, [1, tokens.length + cells, d]);
+    if (rows === ownRows && columns === ownColumns) return learned;
+    const [before, map] = split(g, learned, [tokens.length, cells], 1) as [Value, Value];
+    const along = (from: number, to: number): Value => float32(g, null, [to, from], bicubic(from, to));
+    const tall = matmul(g, along(ownRows, rows), reshape(g, map, [ownRows, ownColumns * d]));
+    const both = matmul(g, along(ownColumns, columns), reshape(g, tall, [rows, ownColumns, d])); // [rows, columns, d]
+    return concat(g, [before, reshape(g, both, [1, rows * columns, d])], 1);
+  }
+
+  function embed(tensors: Tensors, pixels: Value): Value {
+    const { g, weights, prefix } = tensors;
+    const [images, , height, width] = pixels.shape as [Dim, Dim, number, number];
+    const [rows, columns] = grid(height, width);
+    const kernel = weights.value(g, `${prefix}embeddings.patch_embeddings.projection.weight`, [d, 3, ...patch]);
+    const bias = weights.value(g, `${prefix}embeddings.patch_embeddings.projection.bias`, [d]);
+    const map = conv2d(g, pixels, kernel, bias, { strides: patch });
+    const patches = transpose(g, reshape(g, map, [images, d, rows * columns]), [0, 2, 1]);
+    const learned = concat(
+      g,
+      tokens.map((name) => weights.value(g, `${prefix}embeddings.${name}`, [1, 1, d])),
+      1,
+    );
+    return add(g, concat(g, [repeatRows(g, learned, patches), patches], 1), positions(tensors, [rows, columns]));
+  }
+
+  function norm({ g, weights, prefix }: Tensors, name: string, x: Value): Value {
+    const vector = (part: string): Value => weights.value(g, `${prefix}${name}.${part}`, [d]);
+    return layerNorm(g, x, vector('weight'), vector('bias'), epsilon);
+  }
+
+  function attend(tensors: Tensors, x: Value): Value {
+    const { g } = tensors;
+    const [images, count] = x.shape as [Dim, Dim];
+    const [q, k, v] = ['query', 'key', 'value'].map((name) => {
+      const y = dense(tensors, `attention.attention.${name}`, x, d, c.qkv_bias);
+      return transpose(g, reshape(g, y, [images, count, heads, d / heads]), [0, 2, 1, 3]);
+    }) as [Value, Value, Value]; // [images, heads, tokens, d / heads]
+    const scores = matmul(g, q, k, { transB: true, alpha: (d / heads) ** -0.5 });
+    const mixed = transpose(g, matmul(g, softmax(g, scores), v), [0, 2, 1, 3]);
+    return dense(tensors, 'attention.output.dense', reshape(g, mixed, [images, count, d]), d);
+  }
+
+  function layer(tensors: Tensors, x: Value): Value {
+    const { g, weights, prefix } = tensors;
+    const scaled = (part: 0 | 1, y: Value): Value =>
+      block.scales ? mul(g, y, weights.value(g, `${prefix}${block.scales[part]}`, [d])) : y;
+    const middle = add(g, x, scaled(0, attend(tensors, norm(tensors, block.norms[0], x))));
+    return add(g, middle, scaled(1, block.mlp(tensors, norm(tensors, block.norms[1], middle))));
+  }
+
+  return {
+    family,
+    imageDim: d,
+    imageTokens(height, width) {
+      const [rows, columns] = grid(height, width);
+      return rows * columns;
+    },
+    async build(g, weights, pixels) {
+      // A checkpoint that was saved from the bare model has no prefix.
+      const prefix = weights.has(`embeddings.${tokens[0]}`) ? '' : `${family}.`;
+      const tensors = { g, weights, prefix };
+      let x = embed(tensors, pixels);
+      for (let index = 0; index < c.num_hidden_layers; index++)
+        x = layer({ ...tensors, prefix: `${prefix}encoder.layer.${index}.` }, x);
+      const [, patches] = split(g, x, [tokens.length, Number(x.shape[1]) - tokens.length], 1) as [Value, Value];
+      const features = norm(tensors, 'layernorm', patches);
+      weights.check();
+      return features;
+    },
+  };
+}
+
+/** Whole patches down and across; what is left over at the end is not looked at. */
+function gridOf([height, width]: Edges, [down, across]: Edges): Edges {
+  return [Math.floor(height / down), Math.floor(width / across)];
+}
+
+function format([height, width]: Edges): string {
+  return `${height} × ${width}`;
+}

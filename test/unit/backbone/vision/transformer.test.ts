@@ -1,0 +1,228 @@
+/** ViT, DeiT and DINOv2 against transformers (fixtures/backbone/vision-transformers/make.py): features, gradients, and what is refused. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gradients } from '../../../../src/autodiff/gradients.js';
+import { openWeights } from '../../../../src/backbone/backbone.js';
+import { readVisionModel } from '../../../../src/backbone/vision/families.js';
+import type { VisionModel } from '../../../../src/backbone/vision/model.js';
+import type { AppError } from '../../../../src/errors.js';
+import { Graph, type Value } from '../../../../src/onnx/graph.js';
+import { mul, float32 as numbers } from '../../../../src/onnx/ops.js';
+import { sum } from '../../../../src/onnx/reduce.js';
+import { float32, Session } from '../../../../src/runtime/session.js';
+import { toFloat32 } from '../../../../src/tensor/convert.js';
+import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
+import { elements, type Tensor } from '../../../../src/tensor/tensor.js';
+
+const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/vision-transformers/', import.meta.url));
+/** Of features that are about 1 large. */
+const TOLERANCE = 1e-5;
+
+interface Case {
+  readonly weights: string;
+  readonly size: readonly [number, number];
+}
+
+const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, Case>;
+let scratch: string;
+let expected: ReadonlyMap<string, Tensor>;
+
+beforeAll(async () => {
+  scratch = await mkdtemp(path.join(tmpdir(), 'graft-vision-transformers-'));
+  expected = decodeSafetensors(await readFile(`${FIXTURES}expected.safetensors`), 'expected').tensors;
+});
+
+afterAll(() => rm(scratch, { recursive: true }));
+
+/** What `finish` names as results, for the features of images of one size, [images, 3, height, width]. */
+async function run(
+  folder: string,
+  pixels: Float32Array,
+  shape: readonly number[],
+  finish: (g: Graph, features: Value) => Readonly<Record<string, Value>>,
+  images: 'images' | number = 'images',
+): Promise<Map<string, Float32Array>> {
+  const model = await readVisionModel(folder);
+  const { checkpoint, weights } = await openWeights(folder);
+  try {
+    const g = new Graph();
+    const features = await model.build(g, weights, g.input('pixels', 'float32', [images, ...shape.slice(1)]));
+    const outputs = Object.entries(finish(g, features)).map(([name, value]) => g.output(name, value));
+    const session = await Session.open(g.toModel(), { folder, threads: 1 });
+    const wanted = Object.fromEntries(outputs.map(({ name }) => [name, null]));
+    const results = await session.run({ pixels: float32(pixels, shape) }, wanted);
+    await session.close();
+    return new Map(Object.entries(results).map(([name, tensor]) => [name, tensor.data as Float32Array]));
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function encode(folder: string, pixels: Float32Array, shape: readonly number[], images?: number): Promise<Float32Array> {
+  const results = await run(folder, pixels, shape, (_, features) => ({ features }), images);
+  return results.get('features') as Float32Array;
+}
+
+/** make.py's numbers. */
+function wave(...shape: readonly number[]): Float32Array {
+  return Float32Array.from({ length: elements(shape) }, (_, index) => ((index * 7919) % 256) / 127.5 - 1);
+}
+
+const expectedOf = (name: string): Float32Array => toFloat32(expected.get(name) as Tensor);
+
+function furthest(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  expect(a.length).toBe(b.length);
+  return Array.from(a).reduce((worst, value, index) => {
+    const distance = Math.abs(value - (b[index] as number));
+    return distance <= worst ? worst : distance;
+  }, 0);
+}
+
+describe.each(Object.entries(cases))('%s', (name, { weights, size }) => {
+  it('gives the last hidden state of transformers, patch by patch', async () => {
+    const features = await encode(`${FIXTURES}${weights}`, wave(1, 3, ...size), [1, 3, ...size], 1);
+    expect(furthest(features, expectedOf(name))).toBeLessThan(TOLERANCE);
+  });
+
+  it('knows its tokens and their size from the configuration', async () => {
+    const model = await readVisionModel(`${FIXTURES}${weights}`);
+    expect([model.imageTokens(...size), model.imageDim]).toEqual(expected.get(name)?.shape);
+    expect(model.family).toBe(weights.split('-')[0]);
+  });
+});
+
+it.each(['vit', 'deit', 'dinov2-larger'])('keeps the images of a batch apart: %s', async (name) => {
+  const { weights, size } = cases[name] as Case;
+  const one = wave(1, 3, ...size);
+  const other = one.map((value, index) => (index % 5 === 0 ? -value : value));
+  const both = new Float32Array([...other, ...one]);
+  const features = await encode(`${FIXTURES}${weights}`, both, [2, 3, ...size]);
+  const tokens = expectedOf(name);
+  expect(furthest(features.subarray(tokens.length), tokens)).toBeLessThan(TOLERANCE);
+  expect(furthest(features.subarray(0, tokens.length), tokens)).toBeGreaterThan(0.1);
+});
+
+it('has the gradients of PyTorch, of every kind of tensor after the patches', async () => {
+  const { size } = cases['vit'] as Case;
+  const names = [...expected.keys()].filter((name) => name.startsWith('gradient.'));
+  expect(names).toHaveLength(10);
+  const results = await run(`${FIXTURES}vit`, wave(1, 3, ...size), [1, 3, ...size], (g, features) => {
+    const weighted = mul(g, features, numbers(g, null, features.shape.map(Number), wave(...features.shape.map(Number))));
+    const wanted = names.map((name) => g.initializers.get(name.replace('gradient.', 'vit.'))?.value as Value);
+    const found = gradients(g, sum(g, weighted, [0, 1, 2]), wanted);
+    return Object.fromEntries(names.map((name, index) => [name, found[index] as Value]));
+  }, 1);
+  for (const name of names) {
+    const wanted = expectedOf(name);
+    const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(furthest(results.get(name) as Float32Array, wanted) / largest, name).toBeLessThan(TOLERANCE);
+  }
+});
+
+describe('refusals', () => {
+  async function modelOf(config: object): Promise<VisionModel> {
+    await writeFile(path.join(scratch, 'config.json'), JSON.stringify(config));
+    return readVisionModel(scratch);
+  }
+
+  async function faultsOf(config: object): Promise<string[]> {
+    const error = await modelOf(config).then(
+      () => undefined,
+      (thrown: AppError) => thrown,
+    );
+    expect(error?.code).toBe('invalid_file');
+    return [...(error?.faults ?? [])].sort();
+  }
+
+  it.each(['vit', 'deit', 'dinov2'])('every setting of %s that it does not implement, at once', async (model_type) => {
+    const config = { hidden_act: 'relu', image_size: [8, 8, 8], patch_size: 0, num_channels: 1, layer_norm_eps: '0', qkv_bias: 1 };
+    const edges = 'Expected a number or [height, width], each from 1 to 4096, but received';
+    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'silu'];
+    expect(await faultsOf({ model_type, ...config })).toEqual([
+      `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "relu"`,
+      `image_size: ${edges} [8,8,8]`,
+      'layer_norm_eps: Expected number but received "0"',
+      'num_channels: Expected 3 but received 1',
+      `patch_size: ${edges} 0`,
+      'qkv_bias: Expected boolean but received 1',
+    ]);
+  });
+
+  it('settings that do not go together', async () => {
+    const config = { model_type: 'vit', hidden_size: 16, num_attention_heads: 3, image_size: [40, 12], patch_size: [8, 16] };
+    expect(await faultsOf(config)).toEqual([
+      'image_size: Expected at least one patch of 8 × 16 but received 40 × 12',
+      'num_attention_heads: Expected a divisor of hidden_size 16 but received 3',
+    ]);
+  });
+
+  it('a map of positions of dinov2 that is not square', async () => {
+    const config = { model_type: 'dinov2', image_size: [28, 14], patch_size: [14, 7] };
+    expect(await faultsOf(config)).toEqual([
+      'image_size: Expected equal height and width but received [28,14]',
+      'patch_size: Expected equal height and width but received [14,7]',
+    ]);
+  });
+
+  it('an image of another size, where transformers does not interpolate positions', async () => {
+    for (const model_type of ['vit', 'deit']) {
+      const model = await modelOf({ model_type, image_size: [32, 48] });
+      expect(model.imageTokens(32, 48)).toBe(6);
+      expect(() => model.imageTokens(48, 32)).toThrow(
+        expect.objectContaining({
+          code: 'unsupported_model',
+          message: `${scratch}/config.json: Expected images of image_size 32 × 48 but received 48 × 32: positions of ${model_type} are not interpolated`,
+        }) as Error,
+      );
+    }
+  });
+
+  it('an image that is smaller than a patch', async () => {
+    const model = await modelOf({ model_type: 'dinov2' });
+    expect(() => model.imageTokens(28, 13)).toThrow(/Expected images of at least one patch of 14 × 14 but received 28 × 13$/);
+  });
+
+  async function altered(weights: string, change: (tensors: Map<string, Tensor>) => void): Promise<string> {
+    const folder = await mkdtemp(path.join(scratch, 'altered-'));
+    const { tensors } = decodeSafetensors(await readFile(`${FIXTURES}${weights}/model.safetensors`), weights);
+    change(tensors);
+    await writeSafetensors(path.join(folder, 'model.safetensors'), tensors);
+    await writeFile(path.join(folder, 'config.json'), await readFile(`${FIXTURES}${weights}/config.json`));
+    return folder;
+  }
+
+  it('a checkpoint whose tensors are missing or misshapen, all in one error', async () => {
+    const vector: Tensor = { dtype: 'float32', shape: [3], data: new Uint8Array(12) };
+    const folder = await altered('vit', (tensors) => {
+      tensors.delete('vit.embeddings.position_embeddings');
+      tensors.delete('vit.encoder.layer.1.attention.attention.key.bias');
+      tensors.set('vit.encoder.layer.0.output.dense.weight', vector);
+      tensors.set('vit.layernorm.bias', { dtype: 'int32', shape: [16], data: new Uint8Array(64) });
+    });
+    await expect(encode(folder, wave(1, 3, 12, 12), [1, 3, 12, 12])).rejects.toMatchObject({
+      code: 'invalid_file',
+      faults: [
+        'Expected a tensor vit.embeddings.position_embeddings of [1, 10, 16] but the checkpoint has none',
+        'Expected vit.encoder.layer.0.output.dense.weight to be [16, 24] but received [3]',
+        'Expected a tensor vit.encoder.layer.1.attention.attention.key.bias of [16] but the checkpoint has none',
+        'Expected vit.layernorm.bias to be float32, float16 or bfloat16 but received int32',
+      ],
+    });
+  });
+
+  it('a checkpoint of dinov2 without its scales, or of the other MLP', async () => {
+    const folder = await altered('dinov2-gated', (tensors) => {
+      tensors.delete('dinov2.encoder.layer.0.layer_scale2.lambda1');
+      tensors.delete('dinov2.encoder.layer.0.mlp.weights_in.bias');
+    });
+    await expect(encode(folder, wave(1, 3, 12, 12), [1, 3, 12, 12])).rejects.toMatchObject({
+      faults: [
+        'Expected a tensor dinov2.encoder.layer.0.mlp.weights_in.bias of [96] but the checkpoint has none',
+        'Expected a tensor dinov2.encoder.layer.0.layer_scale2.lambda1 of [16] but the checkpoint has none',
+      ],
+    });
+  });
+});
