@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
 import { AppError } from '../errors.js';
 import { flagOf, type Setting } from '../settings.js';
-import { TRAIN_SETTINGS } from '../training/options.js';
+import { TRAIN_HEADINGS, TRAIN_SETTINGS } from '../training/options.js';
 import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
 import type { ParamsFlags } from './params.js';
 
@@ -124,6 +124,8 @@ function program(): Command {
   });
   // The table of flags is light; what trains is loaded when it is asked for.
   for (const [key, setting] of Object.entries<Setting<unknown>>(TRAIN_SETTINGS)) {
+    const heading = TRAIN_HEADINGS[key];
+    if (heading !== undefined) train.optionsGroup(heading);
     const { flag, help } = flagOf(key, setting);
     if (setting.default === undefined) train.requiredOption(flag, help);
     else train.option(flag, help);

@@ -88,6 +88,14 @@ export const TRAIN_SETTINGS = {
   samples: { ...integer(0, 1000, 'Held-out images to caption for the report'), default: 12 },
 } as const;
 
+/** Headings of `--help`, each above the setting that it begins with. */
+export const TRAIN_HEADINGS: Readonly<Record<string, string>> = {
+  backbone: 'Data, and what comes out:',
+  method: 'What is trained:',
+  steps: 'How it is trained:',
+  evalEvery: 'The run:',
+};
+
 export type TrainOptions = ReturnType<typeof parseTrainOptions>;
 
 /** Reads a training run's flags. Throws `invalid_config` naming every wrong one. */

@@ -8,7 +8,20 @@ import { AppError } from '../../errors.js';
 import { gelu, quickGelu } from '../../onnx/activation.js';
 import type { Graph, Value } from '../../onnx/graph.js';
 import { layerNorm } from '../../onnx/norm.js';
-import { add, concat, conv2d, float32, linear, matmul, mul, repeatRows, reshape, silu, split, transpose } from '../../onnx/ops.js';
+import {
+  add,
+  concat,
+  conv2d,
+  float32,
+  linear,
+  matmul,
+  mul,
+  repeatRows,
+  reshape,
+  silu,
+  split,
+  transpose,
+} from '../../onnx/ops.js';
 import { softmax } from '../../onnx/reduce.js';
 import type { Dim } from '../../onnx/shape.js';
 import type { Weights } from '../weights.js';
@@ -67,8 +80,7 @@ type Shared = z.output<z.ZodObject<typeof sharedFields>> & { readonly patch_size
 
 /** The faults of settings that are each in order, but not together. */
 export function checkSizes(c: Shared, context: z.RefinementCtx): void {
-  const refuse = (field: keyof Shared, message: string): void =>
-    void context.addIssue({ code: 'custom', path: [field], message });
+  const refuse = (field: keyof Shared, message: string) => context.addIssue({ code: 'custom', path: [field], message });
   const { hidden_size: d, num_attention_heads: heads, image_size: image, patch_size: patch } = c;
   if (d % heads !== 0) refuse('num_attention_heads', `Expected a divisor of hidden_size ${d} but received ${heads}`);
   if (gridOf(image, patch).includes(0))

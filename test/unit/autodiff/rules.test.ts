@@ -1,8 +1,10 @@
 /** Every backward rule, in every form that the operators of src/onnx write, against finite differences. */
 import { describe, expect, it } from 'vitest';
 import { rules } from '../../../src/autodiff/rules.js';
+import { gelu, quickGelu } from '../../../src/onnx/activation.js';
 import { rotary } from '../../../src/onnx/attention.js';
 import type { Graph, Value } from '../../../src/onnx/graph.js';
+import { layerNorm } from '../../../src/onnx/norm.js';
 import * as ops from '../../../src/onnx/ops.js';
 import { crossEntropy, softmax, sum } from '../../../src/onnx/reduce.js';
 import { formatShape } from '../../../src/onnx/shape.js';
@@ -13,6 +15,7 @@ import {
   checkGradients,
   ints,
   named,
+  type Operand,
   type Operands,
   type Options,
   positive,
@@ -91,9 +94,16 @@ const elementwise: readonly Case[] = [
   of('QuickGelu with another alpha', { x: real(3, 2, 3) }, (g, { x }) =>
     g.node('QuickGelu', [x], [x], { alpha: { float: 1.75 } }, 'com.microsoft'),
   ),
-  of('QuickGelu with an alpha that float32 rounds', { x: real(3, 2, 3) }, (g, { x }) =>
-    g.node('QuickGelu', [x], [x], { alpha: { float: 1.702 } }, 'com.microsoft'),
-  ),
+  of('quickGelu', { x: real(3, 2, 3) }, (g, { x }) => quickGelu(g, x)),
+  ...(['exact', 'tanh'] as const).flatMap((form) => {
+    // The rule writes the tanh form's constants in float32.
+    const options: Options = form === 'tanh' ? { tolerance: 1e-7 } : {};
+    const far: Operand = { dtype: 'float32', shape: [8], data: [-30, -8, -3, -1, 1, 3, 8, 30] };
+    const operands = [real(3, 2, 3), real(3), real(3, 1), named(real(1, 2, 3), 'rows', 3), far];
+    return operands.map((x) =>
+      of(`gelu, ${form}, of ${formatShape(x.dims ?? x.shape)}`, { x }, (g, { x }) => gelu(g, x, form), options),
+    );
+  }),
   of('where', { condition: bools([2, 3], 1, 0, 0, 1, 1, 0), x: real(1, 2, 3), y: real(2, 2, 3) }, (g, { condition, x, y }) =>
     ops.where(g, condition, x, y),
   ),
@@ -198,6 +208,23 @@ const reductions: readonly Case[] = [
     (g, { x, y }) => ops.rmsNorm(g, x, y, 1e-5),
     only('y'),
   ),
+  ...[1e-12, 0.5].map((epsilon) =>
+    of(`layerNorm with epsilon ${epsilon}`, { x: real(1, 2, 3, 8), y: real(2, 8), z: real(3, 8) }, (g, { x, y, z }) =>
+      layerNorm(g, x, y, z, epsilon),
+    ),
+  ),
+  of('layerNorm of a vector', { x: real(1, 8), y: real(2, 8), z: real(3, 8) }, (g, { x, y, z }) => layerNorm(g, x, y, z, 1e-5)),
+  of('layerNorm over an axis of one', { x: real(1, 3, 1), y: real(2, 1), z: real(3, 1) }, (g, { x, y, z }) =>
+    layerNorm(g, x, y, z, 0.1),
+  ),
+  ...['x', 'y', 'z'].map((name) =>
+    of(
+      `layerNorm where only ${name} counts, with named axes`,
+      { x: named(real(1, 2, 3, 8), 'rows', 'tokens', 8), y: real(2, 8), z: real(3, 8) },
+      (g, { x, y, z }) => layerNorm(g, x, y, z, 1e-5),
+      only(name),
+    ),
+  ),
   of('crossEntropy, targets that repeat', { x: real(1, 4, 5), at: ints([4], 4, 0, 4, 2) }, (g, { x, at }) =>
     crossEntropy(g, x, at),
   ),
@@ -240,6 +267,14 @@ const layouts: readonly Case[] = [
     const middle = ops.split(g, x, [2, 2, 2])[1] as Value;
     return [middle, ops.exp(g, middle)];
   }),
+  of('repeatRows', { x: real(1, 1, 2, 3), y: real(2, 4, 2) }, (g, { x, y }) => ops.repeatRows(g, x, y), only('x')),
+  of(
+    'repeatRows, named rows',
+    { x: real(1, 1, 2, 3), y: named(real(2, 4, 2), 'rows', 2) },
+    (g, { x, y }) => ops.repeatRows(g, x, y),
+    only('x'),
+  ),
+  of('expandLike', { x: real(1, 2, 1), y: real(2, 3, 2, 4) }, (g, { x, y }) => ops.expandLike(g, x, y), only('x')),
   of('concat', { x: real(1, 2, 3), y: real(2, 2, 1) }, (g, { x, y }) => ops.concat(g, [x, y])),
   of('concat on a first axis', { x: real(1, 2, 3), y: real(2, 1, 3), z: real(3, 2, 3) }, (g, { x, y, z }) =>
     ops.concat(g, [x, y, z], 0),

@@ -1,7 +1,9 @@
 /** What the operators refuse: a TypeError that names the operator and every operand, and a graph that is as before. */
 import { describe, expect, it } from 'vitest';
+import * as activation from '../../../src/onnx/activation.js';
 import * as attention from '../../../src/onnx/attention.js';
 import { Graph, type Value } from '../../../src/onnx/graph.js';
+import { layerNorm } from '../../../src/onnx/norm.js';
 import * as ops from '../../../src/onnx/ops.js';
 import { type Dim, formatShape } from '../../../src/onnx/shape.js';
 import type { DType } from '../../../src/tensor/dtype.js';
@@ -45,6 +47,7 @@ const conv =
 const pixels: Operand = 'float32 1 4 8 8';
 const bounds = (g: Graph, x: Value, low: Value, high: Value): Value => ops.clip(g, x, low, high);
 const norm = (g: Graph, x: Value, weight: Value): Value => ops.rmsNorm(g, x, weight, 1e-6);
+const centered = (g: Graph, x: Value, weight: Value, bias: Value): Value => layerNorm(g, x, weight, bias, 1e-6);
 const split =
   (...parts: Dim[]) =>
   (g: Graph, x: Value): Value[] =>
@@ -64,6 +67,7 @@ const scatterND = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatt
 const scatterAdd = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterAdd(g, x, ids, y);
 const scatterColumn = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterColumn(g, x, ids, y);
 const expandLike = (g: Graph, x: Value, like: Value): Value => ops.expandLike(g, x, like);
+const repeatRows = (g: Graph, x: Value, like: Value): Value => ops.repeatRows(g, x, like);
 const reshapeLike = (g: Graph, x: Value, like: Value): Value => ops.reshapeLike(g, x, like);
 const swapped =
   (options: ops.ProductOptions) =>
@@ -102,6 +106,13 @@ const table: Case[] = [
   ['SimplifiedLayerNormalization', ['float32 2 3', 'float32 1 3'], norm],
   ['SimplifiedLayerNormalization', ['float32 2 3', 'float16 3'], norm],
   ['SimplifiedLayerNormalization', ['float32', 'float32'], norm],
+  ['LayerNormalization', ['float32 2 3', 'float32 2', 'float32 3'], centered],
+  ['LayerNormalization', ['float32 2 3', 'float32 3', 'float32 1 3'], centered],
+  ['LayerNormalization', ['float32 2 3', 'float32 3', 'float16 3'], centered],
+  ['LayerNormalization', ['float32', 'float32', 'float32'], centered],
+  ['Gelu', ['float16 2'], (g, x) => activation.gelu(g, x)],
+  ['QuickGelu', ['int64 2'], (g, x) => activation.quickGelu(g, x)],
+  ['Erf', ['float64 2'], (g, x) => activation.erf(g, x)],
   ['Where', ['float32 2', 'float32 2', 'float32 2'], where],
   ['Where', ['bool 2', 'float32 2', 'int32 2'], where],
   ['Where', ['bool 2', 'float32 3', 'float32 4'], where],
@@ -168,6 +179,9 @@ const table: Case[] = [
   ['Expand', ['float32 2', 'float32 rows 3'], expandLike],
   ['Expand', ['float32 rows 3', 'float32 3'], expandLike],
   ['Expand', ['float32 rows 3', 'float32 1 3'], expandLike],
+  ['Expand', ['float32 2 3', 'float32 rows 3'], repeatRows],
+  ['Expand', ['float32 1 3', 'float32'], repeatRows],
+  ['Expand', ['float32', 'float32 rows'], repeatRows],
   ['Reshape', ['float32 rows 3', 'float32 3 rows'], reshapeLike],
   ['Reshape', ['float32 2 3', 'float32 6'], reshapeLike],
   ['RotaryEmbedding', ['float32 rows tokens 32', 'int64 rows tokens', 'float32 9 7', 'float32 9 7'], rotary],

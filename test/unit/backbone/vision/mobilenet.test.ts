@@ -92,10 +92,12 @@ it('keeps the images of a batch apart', async () => {
 
 describe('refusals', () => {
   it('an unknown model_type by name', async () => {
-    await writeFile(path.join(scratch, 'config.json'), JSON.stringify({ model_type: 'vit' }));
+    await writeFile(path.join(scratch, 'config.json'), JSON.stringify({ model_type: 'resnet' }));
     await expect(readVisionModel(scratch)).rejects.toMatchObject({
       code: 'unsupported_model',
-      message: expect.stringContaining('Expected a vision model_type of mobilenet_v2 but received vit') as string,
+      message: expect.stringContaining(
+        'Expected a vision model_type of mobilenet_v2, vit, deit, dinov2 but received resnet',
+      ) as string,
     });
   });
 

@@ -109,12 +109,18 @@ it('has the gradients of PyTorch, of every kind of tensor after the patches', as
   const { size } = cases['vit'] as Case;
   const names = [...expected.keys()].filter((name) => name.startsWith('gradient.'));
   expect(names).toHaveLength(10);
-  const results = await run(`${FIXTURES}vit`, wave(1, 3, ...size), [1, 3, ...size], (g, features) => {
-    const weighted = mul(g, features, numbers(g, null, features.shape.map(Number), wave(...features.shape.map(Number))));
-    const wanted = names.map((name) => g.initializers.get(name.replace('gradient.', 'vit.'))?.value as Value);
-    const found = gradients(g, sum(g, weighted, [0, 1, 2]), wanted);
-    return Object.fromEntries(names.map((name, index) => [name, found[index] as Value]));
-  }, 1);
+  const results = await run(
+    `${FIXTURES}vit`,
+    wave(1, 3, ...size),
+    [1, 3, ...size],
+    (g, features) => {
+      const weighted = mul(g, features, numbers(g, null, features.shape.map(Number), wave(...features.shape.map(Number))));
+      const wanted = names.map((name) => g.initializers.get(name.replace('gradient.', 'vit.'))?.value as Value);
+      const found = gradients(g, sum(g, weighted, [0, 1, 2]), wanted);
+      return Object.fromEntries(names.map((name, index) => [name, found[index] as Value]));
+    },
+    1,
+  );
   for (const name of names) {
     const wanted = expectedOf(name);
     const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
@@ -129,16 +135,25 @@ describe('refusals', () => {
   }
 
   async function faultsOf(config: object): Promise<string[]> {
-    const error = await modelOf(config).then(
-      () => undefined,
-      (thrown: AppError) => thrown,
-    );
-    expect(error?.code).toBe('invalid_file');
-    return [...(error?.faults ?? [])].sort();
+    let error: unknown;
+    try {
+      await modelOf(config);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toMatchObject({ code: 'invalid_file' });
+    return [...((error as AppError).faults ?? [])].sort();
   }
 
   it.each(['vit', 'deit', 'dinov2'])('every setting of %s that it does not implement, at once', async (model_type) => {
-    const config = { hidden_act: 'relu', image_size: [8, 8, 8], patch_size: 0, num_channels: 1, layer_norm_eps: '0', qkv_bias: 1 };
+    const config = {
+      hidden_act: 'relu',
+      image_size: [8, 8, 8],
+      patch_size: 0,
+      num_channels: 1,
+      layer_norm_eps: '0',
+      qkv_bias: 1,
+    };
     const edges = 'Expected a number or [height, width], each from 1 to 4096, but received';
     const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'silu'];
     expect(await faultsOf({ model_type, ...config })).toEqual([
