@@ -2,7 +2,7 @@
  * What a picture's geometry makes true. Places and relations are never stored beside the boxes, so the two cannot disagree; whatever is
  * a matter of opinion (a thing between left and middle, a pair on a diagonal) counts as no fact at all.
  */
-import { type Box, type Group, type Place, PLACES, type Relation, RELATIONS } from './world.js';
+import { type Box, type Group, PLACES, type Place, RELATIONS, type Relation } from './world.js';
 
 /** How far a thing that hides a part of another stands lower in the picture, at least. */
 const NEARER = 0.03;

@@ -6,13 +6,13 @@ import { stream } from '../../src/training/random.js';
 import { between, chance, pick, type Random, shuffled, weighted } from './dice.js';
 import { around, bottom, covered, HIDDEN, placesOf, relationsOf, right } from './geometry.js';
 import {
-  type Background,
   BACKGROUNDS,
+  type Background,
   type Box,
   COLOURS,
   type Group,
-  type Kind,
   KINDS,
+  type Kind,
   NATURES,
   type Scene,
   type Size,
@@ -51,17 +51,38 @@ export function drawScene(seed: number | Random): Scene {
 function wishesFor(background: Background, random: Random): Wish[] {
   const home = KINDS.filter((kind) => NATURES[kind].homes.includes(background));
   const kinds = new Set<Kind>();
-  const number = weighted(random, [[1, 0.24], [2, 0.46], [3, 0.3]] as const);
+  const number = weighted(random, [
+    [1, 0.2],
+    [2, 0.42],
+    [3, 0.38],
+  ] as const);
   while (kinds.size < number) kinds.add(pick(random, chance(random, 0.4) ? home : KINDS));
   return [...kinds].map((kind) => {
     // Many need more room, and find it less often: they are asked for more often than they are wanted.
-    const count = weighted(random, [[1, 0.34], [2, 0.2], [3, 0.16], [4, 0.15], [5, 0.15]] as const);
-    return { kind, colour: pick(random, COLOURS), size: sizeFor(count, random), stand: pick(random, NATURES[kind].stands), count };
+    const count = weighted(random, [
+      [1, 0.34],
+      [2, 0.2],
+      [3, 0.16],
+      [4, 0.15],
+      [5, 0.15],
+    ] as const);
+    return {
+      kind,
+      colour: pick(random, COLOURS),
+      size: sizeFor(count, random),
+      stand: pick(random, NATURES[kind].stands),
+      count,
+    };
   });
 }
 
 function sizeFor(count: number, random: Random): Size {
-  if (count === 1) return weighted(random, [['small', 0.24], ['medium', 0.36], ['large', 0.4]] as const);
+  if (count === 1)
+    return weighted(random, [
+      ['small', 0.24],
+      ['medium', 0.36],
+      ['large', 0.4],
+    ] as const);
   return chance(random, count === 2 ? 0.5 : count === 3 ? 0.25 : 0) ? 'medium' : 'small';
 }
 
@@ -71,12 +92,19 @@ function settle(wishes: readonly Wish[], horizon: number, random: Random): Group
   // The one that takes the most room comes first.
   const order = shuffled(random, wishes).sort((a, b) => b.count * SCALES[b.size][0] ** 2 - a.count * SCALES[a.size][0] ** 2);
   for (const wish of order) {
-    const group = find(() => place(wish, groups, horizon, random), (found) => fits(found, groups, horizon));
+    const group = find(
+      () => place(wish, groups, horizon, random),
+      (found) => fits(found, groups, horizon),
+    );
     if (group === undefined) return undefined;
     groups.push(group);
   }
   const [only, ...others] = groups;
-  if (only !== undefined && others.length === 0 && !placesOf(only).some((at) => at === 'left' || at === 'middle' || at === 'right'))
+  if (
+    only !== undefined &&
+    others.length === 0 &&
+    !placesOf(only).some((at) => at === 'left' || at === 'middle' || at === 'right')
+  )
     return undefined;
   return shuffled(random, groups);
 }
@@ -97,7 +125,8 @@ function place(wish: Wish, groups: readonly Group[], horizon: number, random: Ra
   let [left, top] = [free(1, box.width), free(1, box.height)];
   if (wish.stand === 'sky') top = free(horizon + MARGIN, box.height);
   else top = between(random, horizon + 0.04, 1 - MARGIN) - box.height;
-  const front = pick(random, [undefined, ...groups.filter(({ count, stand }) => count === 1 && stand === 'ground')]);
+  const fronts = groups.filter(({ count, stand }) => count === 1 && stand === 'ground');
+  const front = pick(random, [undefined, ...fronts, ...fronts]);
   if (front !== undefined && wish.stand === 'ground' && wish.count === 1) {
     left = between(random, front.box.left - box.width, right(front.box));
     top = bottom(front.box) - between(random, 0.04, 0.16) - box.height;
@@ -155,10 +184,35 @@ function rowsFor(count: number, stand: Stand, narrow: boolean, random: Random): 
     case 2:
       return stand === 'sky' && chance(random, 0.25) ? [1, 1] : inRow;
     case 3:
-      return pick(random, narrow ? [inRow, [1, 2], [2, 1]] : [[1, 2], [2, 1]]);
+      return pick(
+        random,
+        narrow
+          ? [inRow, [1, 2], [2, 1]]
+          : [
+              [1, 2],
+              [2, 1],
+            ],
+      );
     case 4:
-      return pick(random, narrow ? [inRow, [2, 2]] : [[2, 2], [1, 3], [3, 1]]);
+      return pick(
+        random,
+        narrow
+          ? [inRow, [2, 2]]
+          : [
+              [2, 2],
+              [1, 3],
+              [3, 1],
+            ],
+      );
     default:
-      return pick(random, narrow ? [inRow, [2, 3], [3, 2]] : [[2, 3], [3, 2]]);
+      return pick(
+        random,
+        narrow
+          ? [inRow, [2, 3], [3, 2]]
+          : [
+              [2, 3],
+              [3, 2],
+            ],
+      );
   }
 }

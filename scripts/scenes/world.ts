@@ -94,7 +94,7 @@ export const NATURES: Readonly<Record<Kind, Nature>> = {
   boat: { aspect: 1.1, stands: ['ground'], homes: ['sea'], lean: 6 },
   car: { aspect: 1.7, stands: ['ground'], homes: ['city', 'desert', 'night'], lean: 3 },
   sun: { aspect: 1, stands: ['sky'], homes: ['desert', 'sea', 'meadow'], lean: 20 },
-  moon: { aspect: 0.85, stands: ['sky'], homes: ['night', 'desert', 'sea'], lean: 14 },
+  moon: { aspect: 0.77, stands: ['sky'], homes: ['night', 'desert', 'sea'], lean: 14 },
   star: { aspect: 1, stands: ['sky'], homes: ['night', 'snow'], lean: 16 },
   cloud: { aspect: 1.6, stands: ['sky'], homes: ['sea', 'meadow', 'city'], lean: 3 },
   cat: { aspect: 0.85, stands: ['ground'], homes: ['room', 'city', 'night'], lean: 3 },
