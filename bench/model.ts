@@ -90,6 +90,8 @@ async function makeRandom(folder: string, size: (typeof SIZES)[keyof typeof SIZE
     num_key_value_heads: kvHeads,
     vocab_size: vocabulary,
     max_position_embeddings: 512,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10_000,
     tie_word_embeddings: true,
     bos_token_id: 1,
     eos_token_id: NEVER,

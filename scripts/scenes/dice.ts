@@ -18,14 +18,14 @@ export function pick<T>(random: Random, items: readonly T[]): T {
 }
 
 /** Each value as often as its weight says. */
-export function weighted<T>(random: Random, weights: readonly (readonly [value: T, weight: number])[]): T {
-  const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
-  let rest = random() * total;
-  for (const [value, weight] of weights) {
-    rest -= weight;
+export function weighted<T>(random: Random, values: readonly T[], weights: readonly number[]): T {
+  if (values.length !== weights.length) throw new RangeError(`Expected ${values.length} weights but received ${weights.length}`);
+  let rest = random() * weights.reduce((sum, weight) => sum + weight, 0);
+  for (const [index, value] of values.entries()) {
+    rest -= weights[index] as number;
     if (rest < 0) return value;
   }
-  return pick(random, weights)[0];
+  return pick(random, values);
 }
 
 /** Fisher and Yates, in a new list. */

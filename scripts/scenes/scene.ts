@@ -15,6 +15,7 @@ import {
   type Kind,
   NATURES,
   type Scene,
+  SIZES,
   type Size,
   type Stand,
 } from './world.js';
@@ -31,6 +32,9 @@ const SCALES: Readonly<Record<Size, readonly [number, number]>> = {
   large: [0.42, 0.5],
 };
 
+/** Ways to stand in several rows, by how many there are. */
+const ROWS: Readonly<Record<number, readonly string[]>> = { 3: ['12', '21'], 4: ['22', '13', '31'], 5: ['23', '32'] };
+
 type Wish = Omit<Group, 'box' | 'items'>;
 
 /** The same scene for the same seed or stream, for ever. */
@@ -40,7 +44,7 @@ export function drawScene(seed: number | Random): Scene {
     const background = pick(random, BACKGROUNDS);
     const horizon = background === 'room' ? between(random, 0.6, 0.72) : between(random, 0.44, 0.64);
     const wishes = wishesFor(background, random);
-    // What has no room is drawn again as a whole, small or not: to shrink what does not fit would tell sizes by company.
+    // What finds no room is drawn anew as a whole: shrunk until it fits, its size would tell what company it is in.
     for (let attempt = 0; attempt < 4; attempt++) {
       const groups = settle(wishes, horizon, random);
       if (groups !== undefined) return { background, horizon, groups };
@@ -51,21 +55,11 @@ export function drawScene(seed: number | Random): Scene {
 function wishesFor(background: Background, random: Random): Wish[] {
   const home = KINDS.filter((kind) => NATURES[kind].homes.includes(background));
   const kinds = new Set<Kind>();
-  const number = weighted(random, [
-    [1, 0.2],
-    [2, 0.42],
-    [3, 0.38],
-  ] as const);
+  const number = weighted(random, [1, 2, 3], [0.2, 0.4, 0.4]);
   while (kinds.size < number) kinds.add(pick(random, chance(random, 0.4) ? home : KINDS));
   return [...kinds].map((kind) => {
-    // Many need more room, and find it less often: they are asked for more often than they are wanted.
-    const count = weighted(random, [
-      [1, 0.34],
-      [2, 0.2],
-      [3, 0.16],
-      [4, 0.15],
-      [5, 0.15],
-    ] as const);
+    // Many find room less often than few, so they are asked for more often than they would be otherwise.
+    const count = weighted(random, [1, 2, 3, 4, 5], [0.26, 0.19, 0.16, 0.18, 0.21]);
     return {
       kind,
       colour: pick(random, COLOURS),
@@ -77,12 +71,7 @@ function wishesFor(background: Background, random: Random): Wish[] {
 }
 
 function sizeFor(count: number, random: Random): Size {
-  if (count === 1)
-    return weighted(random, [
-      ['small', 0.24],
-      ['medium', 0.36],
-      ['large', 0.4],
-    ] as const);
+  if (count === 1) return weighted(random, SIZES, [0.24, 0.36, 0.4]);
   return chance(random, count === 2 ? 0.5 : count === 3 ? 0.25 : 0) ? 'medium' : 'small';
 }
 
@@ -117,7 +106,7 @@ function find<T>(draw: () => T, good: (found: T) => boolean): T | undefined {
   return undefined;
 }
 
-/** Somewhere, or behind another where both are alone on the ground. */
+/** Somewhere, or close to another where both are alone on the ground: behind it, or in front of it. */
 function place(wish: Wish, groups: readonly Group[], horizon: number, random: Random): Group {
   const items = arrange(wish, random);
   const box = around(items);
@@ -125,11 +114,11 @@ function place(wish: Wish, groups: readonly Group[], horizon: number, random: Ra
   let [left, top] = [free(1, box.width), free(1, box.height)];
   if (wish.stand === 'sky') top = free(horizon + MARGIN, box.height);
   else top = between(random, horizon + 0.04, 1 - MARGIN) - box.height;
-  const fronts = groups.filter(({ count, stand }) => count === 1 && stand === 'ground');
-  const front = pick(random, [undefined, ...fronts, ...fronts]);
-  if (front !== undefined && wish.stand === 'ground' && wish.count === 1) {
-    left = between(random, front.box.left - box.width, right(front.box));
-    top = bottom(front.box) - between(random, 0.04, 0.16) - box.height;
+  const alone = groups.filter(({ count, stand }) => count === 1 && stand === 'ground');
+  const near = pick(random, [undefined, ...alone, ...alone]);
+  if (near !== undefined && wish.stand === 'ground' && wish.count === 1) {
+    left = between(random, near.box.left - box.width, right(near.box));
+    top = bottom(near.box) + pick(random, [-1, 1]) * between(random, 0.04, 0.16) - box.height;
   }
   const moved = items.map((item) => ({ ...item, left: item.left + left - box.left, top: item.top + top - box.top }));
   return { ...wish, items: moved, box: around(moved) };
@@ -139,6 +128,10 @@ function fits(group: Group, groups: readonly Group[], horizon: number): boolean 
   const { box, items, stand } = group;
   if (box.left < MARGIN || box.top < MARGIN || right(box) > 1 - MARGIN || bottom(box) > 1 - MARGIN) return false;
   if (stand === 'ground' ? items.some((item) => bottom(item) < horizon + 0.02) : bottom(box) > horizon + 0.03) return false;
+  const touched = groups.filter((other) => covered(box, other.box) > 0);
+  // One may hide a part of another; two together could hide a third.
+  if (touched.length > 1 || touched.some((one) => groups.some((other) => one !== other && covered(one.box, other.box) > 0)))
+    return false;
   return groups.every((other) => {
     const relations = relationsOf(group, other);
     if (relations.length === 0) return false;
@@ -157,7 +150,7 @@ function arrange({ kind, size, count, stand }: Wish, random: Random): Box[] {
   const scale = between(random, ...SCALES[size]);
   const root = Math.sqrt(NATURES[kind].aspect * between(random, 0.92, 1.08));
   const [width, height] = [scale * root, scale / root];
-  const gap = between(random, 0.08, 0.24) * scale;
+  const gap = between(random, 0.15, 0.28) * scale;
   const rows = rowsFor(count, stand, count * (width + gap) < 0.7, random);
   const longest = Math.max(...rows);
   return rows.flatMap((length, row) => {
@@ -175,44 +168,10 @@ function arrange({ kind, size, count, stand }: Wish, random: Random): Box[] {
   });
 }
 
-/** How many stand in each row. */
-function rowsFor(count: number, stand: Stand, narrow: boolean, random: Random): readonly number[] {
-  const inRow = [count];
-  switch (count) {
-    case 1:
-      return inRow;
-    case 2:
-      return stand === 'sky' && chance(random, 0.25) ? [1, 1] : inRow;
-    case 3:
-      return pick(
-        random,
-        narrow
-          ? [inRow, [1, 2], [2, 1]]
-          : [
-              [1, 2],
-              [2, 1],
-            ],
-      );
-    case 4:
-      return pick(
-        random,
-        narrow
-          ? [inRow, [2, 2]]
-          : [
-              [2, 2],
-              [1, 3],
-              [3, 1],
-            ],
-      );
-    default:
-      return pick(
-        random,
-        narrow
-          ? [inRow, [2, 3], [3, 2]]
-          : [
-              [2, 3],
-              [3, 2],
-            ],
-      );
-  }
+/** How many of a group stand in each row, from the back. */
+function rowsFor(count: number, stand: Stand, narrow: boolean, random: Random): number[] {
+  const ways = [...(ROWS[count] ?? [])];
+  if (narrow || ways.length === 0) ways.push(String(count));
+  if (count === 2 && stand === 'sky') ways.push('11');
+  return Array.from(pick(random, ways), Number);
 }

@@ -8,6 +8,8 @@ import { linesFor, type Style } from './style.js';
 import { css, lighter, named, shadeOf, type Tone, tone } from './tone.js';
 
 export type Point = readonly [x: number, y: number];
+/** Points, or as SVG writes them: `10,20 30,40`. */
+export type Points = string | readonly Point[];
 
 /** What a part is made of. `body`, `shade` and `tint` are the thing's own colour; nothing else has a colour that has a name here. */
 export type Stuff = 'body' | 'shade' | 'tint' | 'ink' | 'paper' | 'wood' | 'leaf' | 'skin' | 'rubber' | 'glass' | 'beak';
@@ -43,13 +45,18 @@ export class Pen {
     this.#options = options;
     this.#tones = {
       body,
-      shade: shadeOf(body, body.l < 18 ? 14 : 13),
+      shade: shadeOf(body, body.l < 18 ? 9 : 13),
       tint: body.l > 90 ? tone(220, 10, 90) : body.l < 18 ? lighter(body, 20) : lighter(body, 12),
       ink: body.l < 30 ? tone(40, 20, 88) : style.ink,
       paper: body.l > 90 ? tone(35, 22, 86) : tone(40, 30, 95),
       wood: tone(between(random, 22, 30), 34, between(random, 30, 40)),
       leaf: tone(between(random, 85, 100), 30, between(random, 30, 38)),
-      skin: tone(between(random, 20, 28), between(random, 40, 55), between(random, 45, 82)),
+      // A shirt must not look like no shirt.
+      skin: tone(
+        between(random, 20, 28),
+        between(random, 38, 52),
+        colour === 'orange' ? 86 : between(random, colour === 'black' ? 62 : 45, 82),
+      ),
       rubber: tone(230, 8, body.l < 30 ? 38 : 18),
       glass: tone(200, 30, body.l > 90 ? 72 : 86),
       beak: tone(38, 55, 52),
@@ -59,7 +66,7 @@ export class Pen {
     this.#halo = halo;
   }
 
-  polygon(points: readonly Point[], stuff: Stuff): void {
+  polygon(points: Points, stuff: Stuff): void {
     this.#area(`${this.#shaky(points).map(command).join('')}Z`, stuff);
   }
 
@@ -76,7 +83,7 @@ export class Pen {
   }
 
   /** A closed smooth line through the points. */
-  blob(points: readonly Point[], stuff: Stuff): void {
+  blob(points: Points, stuff: Stuff): void {
     this.#area(smooth(this.#shaky(points), true), stuff);
   }
 
@@ -85,17 +92,16 @@ export class Pen {
   }
 
   /** A line through the points, `width` units thick: a limb, a stem. */
-  limb(points: readonly Point[], width: number, stuff: Stuff): void {
+  limb(points: Points, width: number, stuff: Stuff): void {
     const d = smooth(this.#shaky(points), false);
     this.#outlines.push(`<path d="${d}" fill="none" stroke-width="${number(width + this.#width(4))}"/>`);
-    if (this.#line !== null)
-      this.#parts.push(path(d, 'none', { stroke: css(this.#line), width: width + this.#width(2), stuff: '' }));
-    this.#parts.push(path(d, 'none', { stroke: css(this.#tones[stuff]), width, stuff: '' }));
+    if (this.#line !== null) this.#parts.push(path(d, 'none', { stroke: css(this.#line), width: width + this.#width(2) }));
+    this.#parts.push(path(d, 'none', { stroke: css(this.#tones[stuff]), width }));
   }
 
   /** Detail without an outline: eyes, seams, whiskers. */
-  stroke(points: readonly Point[], width = 3, stuff: Stuff = 'ink'): void {
-    this.#parts.push(path(smooth(this.#shaky(points), false), 'none', { stroke: css(this.#tones[stuff]), width, stuff: '' }));
+  stroke(points: Points, width = 3, stuff: Stuff = 'ink'): void {
+    this.#parts.push(path(smooth(this.#shaky(points), false), 'none', { stroke: css(this.#tones[stuff]), width }));
   }
 
   dot(x: number, y: number, radius: number, stuff: Stuff = 'ink'): void {
@@ -127,10 +133,10 @@ export class Pen {
     return (lines * this.#options.style.lineWidth) / this.#options.unit;
   }
 
-  #shaky(points: readonly Point[]): Point[] {
+  #shaky(points: Points): Point[] {
     const { random, style, unit } = this.#options;
     const reach = style.jitter / unit;
-    return points.map(([x, y]) => [x + between(random, -reach, reach), y + between(random, -reach, reach)]);
+    return pointsOf(points).map(([x, y]) => [x + between(random, -reach, reach), y + between(random, -reach, reach)]);
   }
 
   /** The paint of the body. Textures stay close to its tone, for it has to keep its name. */
@@ -140,7 +146,7 @@ export class Pen {
     const deep = css(shade);
     const stops = (from: Tone, to: Tone): string =>
       `<stop offset="0" stop-color="${css(from)}"/><stop offset="1" stop-color="${css(to)}"/>`;
-    const bright = body.l > 90 ? body : lighter(body, body.l < 18 ? 10 : 9);
+    const bright = body.l > 90 ? body : lighter(body, body.l < 18 ? 4 : 9);
     const step = between(random, 2.2, 3.4) / unit;
     const tile = (content: string): string =>
       `<pattern id="${id}" patternUnits="userSpaceOnUse" width="${number(step)}" height="${number(step)}" patternTransform="rotate(${number(between(random, 15, 75))})"><rect width="${number(step)}" height="${number(step)}" fill="${css(body)}"/>${content}</pattern>`;
@@ -195,6 +201,11 @@ export function number(value: number): string {
   return String(Math.round(value * 100) / 100);
 }
 
-function path(d: string, fill: string, { stroke, width }: { stroke: string; width: number; stuff: string }): string {
+function path(d: string, fill: string, { stroke, width }: { stroke: string; width: number }): string {
   return `<path d="${d}" fill="${fill}" stroke="${stroke}" stroke-width="${number(width)}"/>`;
+}
+
+function pointsOf(points: Points): readonly Point[] {
+  if (typeof points !== 'string') return points;
+  return points.split(' ').map((pair) => pair.split(',').map(Number) as [number, number]);
 }

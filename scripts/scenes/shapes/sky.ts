@@ -7,15 +7,7 @@ export const sun: Shape = (pen, random) => {
   const outer = ring(50, 50, 49, 49, rays, 7);
   const narrow = chance(random, 0.5);
   if (narrow) {
-    for (const [x, y] of outer)
-      pen.limb(
-        [
-          [50 + (x - 50) * 0.62, 50 + (y - 50) * 0.62],
-          [x, y],
-        ],
-        6,
-        'body',
-      );
+    for (const [x, y] of outer) pen.limb(`${50 + (x - 50) * 0.62},${50 + (y - 50) * 0.62} ${x},${y}`, 6, 'body');
   } else {
     const inner = ring(50, 50, 31, 31, rays, 7 + 180 / rays);
     pen.polygon(
@@ -27,14 +19,7 @@ export const sun: Shape = (pen, random) => {
   if (chance(random, 0.4)) {
     pen.dot(41, 45, 3.4);
     pen.dot(59, 45, 3.4);
-    pen.stroke(
-      [
-        [38, 56],
-        [50, 63],
-        [62, 56],
-      ],
-      3,
-    );
+    pen.stroke('38,56 50,63 62,56', 3);
   }
 };
 
@@ -78,14 +63,5 @@ export const cloud: Shape = (pen, random) => {
     return [x, Math.max(3, Math.min(...tops))];
   });
   pen.polygon([[8, 94], ...edge, [152, 94]], 'body');
-  if (chance(random, 0.5))
-    pen.stroke(
-      [
-        [46, 72],
-        [58, 64],
-        [72, 68],
-      ],
-      4,
-      'shade',
-    );
+  if (chance(random, 0.5)) pen.stroke('46,72 58,64 72,68', 4, 'shade');
 };

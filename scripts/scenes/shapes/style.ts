@@ -18,25 +18,12 @@ export interface Style {
 }
 
 export function drawStyle(random: Random): Style {
-  const outline = weighted(random, [
-    ['ink', 0.38],
-    ['own', 0.2],
-    ['none', 0.2],
-    ['sticker', 0.12],
-    ['chalk', 0.1],
-  ] as const);
+  const outline = weighted(random, ['ink', 'own', 'none', 'sticker', 'chalk'] as const, [0.38, 0.2, 0.2, 0.12, 0.1]);
   return {
     outline,
     lineWidth: between(random, 0.6, outline === 'ink' ? 1.35 : 1.1),
     jitter: chance(random, 0.45) ? 0 : between(random, 0.15, 0.55),
-    fill: weighted(random, [
-      ['flat', 0.3],
-      ['gradient', 0.22],
-      ['glow', 0.12],
-      ['hatch', 0.13],
-      ['dots', 0.09],
-      ['crayon', 0.14],
-    ] as const),
+    fill: weighted(random, ['flat', 'gradient', 'glow', 'hatch', 'dots', 'crayon'] as const, [0.3, 0.22, 0.12, 0.13, 0.09, 0.14]),
     ink: pick(random, [tone(230, 25, 12), tone(20, 30, 14), tone(0, 0, 8), tone(265, 30, 18)]),
     dashed: outline === 'ink' && chance(random, 0.07),
     shadows: chance(random, 0.4),

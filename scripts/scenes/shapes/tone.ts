@@ -21,7 +21,7 @@ const NAMED: Readonly<Record<Colour, Readonly<Record<keyof Tone, Range>>>> = {
   blue: { h: [212, 228], s: [68, 88], l: [42, 54] },
   purple: { h: [274, 290], s: [45, 66], l: [38, 48] },
   white: { h: [30, 220], s: [0, 10], l: [95, 99] },
-  black: { h: [0, 260], s: [0, 8], l: [7, 14] },
+  black: { h: [0, 260], s: [0, 8], l: [5, 11] },
 };
 
 /** A shade that still goes by the name. */

@@ -1,0 +1,52 @@
+/** What a sentence is going to say, before any language says it: which group comes first, and how the others stand to it. */
+import { chance, pick, type Random, shuffled } from '../dice.js';
+import { placesOf, relationsOf } from '../geometry.js';
+import type { Group, Kind, Place, Relation, Scene } from '../world.js';
+
+/** "`subject` is `relation` `object`." */
+export interface Fact {
+  readonly subject: Group;
+  readonly relation: Relation;
+  readonly object: Group;
+}
+
+export interface Plan {
+  readonly scene: Scene;
+  readonly first: Group;
+  /** Where the first is, of a picture that has no other. */
+  readonly place: Place | null;
+  /** How the first stands to the second, and the third to one of these. */
+  readonly facts: readonly Fact[];
+}
+
+export function planFor(scene: Scene, random: Random): Plan {
+  // "on the sea" is easier to hear than "above the sea": mostly something that stands there opens the sentence.
+  const mixed = shuffled(random, scene.groups);
+  const order = chance(random, 0.7) ? mixed.toSorted((a, b) => Number(a.stand === 'sky') - Number(b.stand === 'sky')) : mixed;
+  const [first, second, third] = order;
+  if (first === undefined) throw new RangeError('Expected a scene with something in it but received an empty one');
+  const facts: Fact[] = [];
+  if (second !== undefined) facts.push(factOf(first, second, random));
+  if (second !== undefined && third !== undefined) facts.push(factOf(third, pick(random, [first, second]), random));
+  return { scene, first, place: second === undefined ? placeOf(first, random) : null, facts };
+}
+
+/** One of the relations that hold. Who hides whom is said if it can be, for no other pictures show it. */
+function factOf(subject: Group, object: Group, random: Random): Fact {
+  const holding = relationsOf(subject, object);
+  const depth = holding.find((relation) => relation === 'front' || relation === 'behind');
+  return { subject, object, relation: depth ?? pick(random, holding) };
+}
+
+/** Across rather than up or down: the sky is at the top anyway. */
+function placeOf(group: Group, random: Random): Place {
+  const places = placesOf(group);
+  const across = places.find((place) => place === 'left' || place === 'middle' || place === 'right');
+  return across !== undefined && chance(random, 0.8) ? across : pick(random, places);
+}
+
+/** One word a kind, for a whole sentence: a ship that is spoken of again is still a ship. */
+export function wordsFor<T>(table: Readonly<Record<Kind, readonly T[]>>, { groups }: Scene, random: Random): (kind: Kind) => T {
+  const chosen = new Map(groups.map(({ kind }) => [kind, pick(random, table[kind])]));
+  return (kind) => chosen.get(kind) ?? pick(random, table[kind]);
+}
