@@ -6,7 +6,7 @@
  *     npm run experiment -- --rates      the learning rates: a run a method and rate on a part of the training data, judged on another part
  *     npm run experiment -- --table      the tables alone
  *
- * Runs go through the trainer's own functions, two at a time with a thread each. Results stay in bench/experiment.json, a line a run, so that an
+ * Runs go through the trainer's own functions, two at a time with a thread each. Results stay in bench/experiment.jsonl, a line a run, so that an
  * interrupted experiment goes on. The data (Flickr8k) lies beside the checkout and is never shipped, nor are weights trained on it.
  */
 import { fork } from 'node:child_process';
@@ -22,7 +22,7 @@ import { run } from '../src/training/run.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DATA = join(ROOT, '../shared/data');
-const RESULTS = join(ROOT, 'bench/experiment.json');
+const RESULTS = join(ROOT, 'bench/experiment.jsonl');
 const PAGE = join(ROOT, 'docs/paper.md');
 const WORKERS = 2;
 const SEEDS = [0, 1, 2];
