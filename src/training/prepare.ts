@@ -53,7 +53,6 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
   const backbone = await describeBackbone(await readBackbone(options.backbone));
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
   const { train, validation, bad } = await readExamples(options);
-  if (options.strict) refuseBadRows(bad);
   const all = [...train, ...validation];
   const part = seesImages(all, backbone, options) ? backbone.vision : null;
   const recipe = recipeOf(options, backbone, part);

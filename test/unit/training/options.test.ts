@@ -117,6 +117,11 @@ describe('parseTrainOptions', () => {
 
 describe('identityOf', () => {
   const FREE = [
+    // What lies there has a digest in the identity.
+    'backbone',
+    'data',
+    'images',
+    'validation',
     'out',
     'resume',
     'restart',
