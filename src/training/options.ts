@@ -60,7 +60,10 @@ export const TRAIN_SETTINGS = {
   accumulate: { ...integer(1, 65_536, 'Parts of a step: their gradients add up before the update'), default: 1 },
   lr: { ...number(0, 10, 'Highest learning rate'), default: 2e-3 },
   schedule: { ...choice(['cosine', 'constant'], 'Course of the learning rate after the warm-up'), default: 'cosine' as const },
-  warmup: { ...integer(0, 1e9, 'Steps of linear warm-up'), default: 100 },
+  warmup: {
+    ...optional(integer(0, 1e9, 'Steps of linear warm-up; default: a tenth of all, at most 100')),
+    default: null,
+  },
   floor: { ...number(0, 1, 'Where the cosine ends, as a share of the highest rate'), default: 0.05 },
   clip: { ...optional(number(1e-9, 1e9, 'Largest length of the gradient; longer ones are scaled down')), default: 1 },
   weightDecay: { ...number(0, 10, 'Decoupled weight decay of matrices'), default: 0 },

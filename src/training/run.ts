@@ -20,6 +20,8 @@ export const CHECKPOINT_FILE = 'checkpoint.safetensors';
 export const LOG_FILE = 'log.jsonl';
 const BETAS = [0.9, 0.95] as const;
 const EPSILON = 1e-8;
+/** Steps of warm-up in a long run that says nothing of it. */
+const MAX_WARMUP = 100;
 
 export interface StepReport {
   readonly step: number;
@@ -124,7 +126,8 @@ class Training {
     this.#epoch = { number: 0, batches: this.#batchesOf(0) };
     const perEpoch = this.#epoch.batches.length / options.accumulate;
     const steps = options.steps ?? Math.max(1, Math.ceil(options.epochs * perEpoch));
-    this.#schedule = { peak: options.lr, warmup: options.warmup, steps, shape: options.schedule, floor: options.floor };
+    const warmup = options.warmup ?? Math.min(MAX_WARMUP, Math.floor(steps / 10));
+    this.#schedule = { peak: options.lr, warmup, steps, shape: options.schedule, floor: options.floor };
   }
 
   /** Takes up the checkpoint where that is asked for. */

@@ -28,7 +28,6 @@ describe.skipIf(!hasShared)(`training on 700 photos${withShared}`, () => {
       out: 'adapters/real',
       steps: '220',
       lr: '0.03',
-      warmup: '40',
       samples: '2',
     };
     await train({ ...common, ...flags }, folder);

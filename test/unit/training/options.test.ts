@@ -76,7 +76,7 @@ describe('parseTrainOptions', () => {
       clip: 1,
       lr: 0.002,
       schedule: 'cosine',
-      warmup: 100,
+      warmup: null,
       dropout: 0,
       weightDecay: 0,
       seed: 0,
