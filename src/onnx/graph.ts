@@ -159,7 +159,7 @@ export class Graph {
         ],
         graph: {
           name: 'graft',
-          node: this.nodes.map((node, index) =>
+          node: this.#inRunningOrder().map((node, index) =>
             create(NodeProtoSchema, {
               name: `${node.op}_${index}`,
               opType: node.op,
@@ -175,6 +175,17 @@ export class Graph {
         },
       }),
     );
+  }
+
+  /**
+   * onnxruntime runs nodes as it meets them on a walk back from the results, the last one of the list first. Results therefore stand at the
+   * end, the earliest last: each is computed as soon as it can be, and what it was computed from is free at once. (In the order in which they
+   * are made, the gradients of a model's last layer would be computed last of all, and everything kept until then.)
+   */
+  #inRunningOrder(): Node[] {
+    const used = new Set(this.nodes.flatMap(({ inputs }) => inputs));
+    const isLast = ({ outputs }: Node): boolean => outputs.every((output) => !used.has(output));
+    return [...this.nodes.filter((node) => !isLast(node)), ...this.nodes.filter(isLast).reverse()];
   }
 
   #finalName({ name }: Value): string {

@@ -52,6 +52,17 @@ describe('names and sizes', () => {
 });
 
 describe('serialisation', () => {
+  it('puts results last and the earliest of them at the very end, where the runtime begins its walk', () => {
+    const g = new Graph();
+    const x = g.input('x', 'float32', [1]);
+    const first = add(g, x, x);
+    g.output('early', add(g, first, x));
+    const second = add(g, first, first);
+    g.output('late', add(g, second, x));
+    const { graph } = fromBinary(ModelProtoSchema, g.toModel());
+    expect(graph?.node.map(({ output }) => output[0])).toEqual([first.name, second.name, 'late', 'early']);
+  });
+
   it('writes names of axes, and leaves an axis that may be 1 open', () => {
     const g = new Graph();
     const x = g.input('x', 'float32', ['rows', 4]);
