@@ -91,6 +91,7 @@ async function train({ setup, seed, rate, isChoosing }: Task): Promise<Result> {
       steps: String(steps),
       batch: '32',
       lr: String(rate),
+      warmup: '100',
       seed: String(seed),
       // The last step's perplexity is the result: nothing is chosen by looking at the data that it is measured on.
       evalEvery: String(steps),

@@ -7,13 +7,13 @@
  *     npm run bench:train -- --profile lora                      where the time of a step goes, by operator
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { resolvePlan } from '../src/adapter/plan.js';
+import { gatedContexts, resolvePlan } from '../src/adapter/plan.js';
 import { describeBackbone, openWeights } from '../src/backbone/backbone.js';
 import { readBackbone } from '../src/backbone/manifest.js';
 import { assemble, featureFeed } from '../src/training/batch.js';
@@ -90,7 +90,7 @@ async function step(task: Task, profile: string | null): Promise<Measure> {
     1,
   );
   const features = Uint16Array.from({ length: task.rows * tokens * dim }, (_, index) => 0x3000 + ((index * 7919) % 0x800));
-  const shape = { language: backbone.language, image, contexts: plan.contexts.includes('all') ? [] : plan.contexts };
+  const shape = { language: backbone.language, image, contexts: gatedContexts(plan) };
   const optimizer = new AdamW(model.parameters.values.length, { betas: [0.9, 0.95], epsilon: 1e-8, weightDecay: 0 });
   const seconds: number[] = [];
   const losses: number[] = [];
@@ -180,7 +180,6 @@ if (values.one !== undefined) {
   if (!task) throw new Error(`Expected a part of a task's name but received ${values.profile}`);
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-profile-'));
   await step({ ...task, steps: 10 }, path.join(folder, 'step'));
-  const { readdirSync } = await import('node:fs');
   for (const file of readdirSync(folder)) printProfile(path.join(folder, file));
   await rm(folder, { recursive: true });
 } else {

@@ -110,7 +110,7 @@ export function parseNamedNumbers(text: string): NamedNumbers | undefined {
   return { common, own };
 }
 
-export const NAMED_NUMBERS = 'like 8, or image=4,text=16,';
+export const NAMED_NUMBERS = 'a number like 8, or image=4,text=16,';
 
 export function namedNumbers(help: string) {
   const schema = z.preprocess(

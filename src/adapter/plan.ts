@@ -53,7 +53,7 @@ export interface ParameterSpec {
 type Target = Pick<AdapterTarget, 'modules' | 'contexts'>;
 
 const DEFAULT_RANK = 8;
-const SITES: readonly string[] = ['attention', 'ffn'];
+export const SITES: readonly string[] = ['attention', 'ffn'];
 /** What people call the variant with a single group. */
 const AGNOSTIC: readonly string[] = ['agnostic', ALL_CONTEXTS];
 
@@ -67,6 +67,11 @@ export function resolvePlan(options: PlanOptions, target: Target): AdapterPlan {
   const alpha = method === 'lora' ? resolveAlphas(options, contexts, rank, faults) : new Map<string, number>();
   faults.check('invalid_config', 'adapter plan');
   return method === 'none' ? { method, contexts: [], rank, alpha, modules: [] } : { method, contexts, rank, alpha, modules };
+}
+
+/** The contexts among which a token's own is chosen; none where all tokens are alike. */
+export function gatedContexts({ contexts }: AdapterPlan): readonly string[] {
+  return contexts.includes(ALL_CONTEXTS) ? [] : contexts;
 }
 
 /** Every tensor of a plan: context by context, module by module. */

@@ -14,7 +14,7 @@ import { PROJECTOR } from '../training/program.js';
 import { type Notes, publishAdapter, publishBackbone } from '../training/publish.js';
 import { renderReport } from '../training/report/page.js';
 import type { Report, ReportSample } from '../training/report/report.js';
-import { CHECKPOINT_FILE, checkRunFolder, LOG_FILE, type RunResult, run } from '../training/run.js';
+import { CHECKPOINT_FILE, checkRunFolder, LOG_FILE, type RunResult, run, warmupOf } from '../training/run.js';
 import { Captioner } from './captioner.js';
 import { clock, Progress } from './progress.js';
 
@@ -113,7 +113,7 @@ async function conclude(prepared: Prepared, options: TrainOptions, result: RunRe
 async function publish(
   { backbone, plan, model, train }: Prepared,
   options: TrainOptions,
-  { values, progress }: RunResult,
+  { values, progress, steps }: RunResult,
 ): Promise<void> {
   const notes: Notes = {
     task: options.task,
@@ -123,10 +123,12 @@ async function publish(
       data: basename(options.data),
       captions: train.sequences.count,
       steps: progress.step,
+      warmup: warmupOf(options, steps),
       ...Object.fromEntries(
-        (['batch', 'accumulate', 'lr', 'schedule', 'warmup', 'dropout', 'residualDropout', 'normalize', 'seed'] as const).map(
-          (key) => [key, options[key]],
-        ),
+        (['batch', 'accumulate', 'lr', 'schedule', 'dropout', 'residualDropout', 'normalize', 'seed'] as const).map((key) => [
+          key,
+          options[key],
+        ]),
       ),
     },
   };
@@ -162,7 +164,7 @@ async function sample({ validation, train }: Prepared, options: TrainOptions): P
 }
 
 function reportOf(
-  { backbone, plan, model, bad }: Prepared,
+  { backbone, plan, model, store, bad }: Prepared,
   options: TrainOptions,
   { status, progress }: RunResult,
   lines: readonly LogLine[],
@@ -180,7 +182,10 @@ function reportOf(
     seconds: progress.seconds,
     steps: progress.step,
     tokens: progress.tokens,
-    backbone: { language: basename(backbone.languageFolder), vision: backbone.vision && basename(backbone.vision.folder) },
+    backbone: {
+      language: basename(backbone.languageFolder),
+      vision: store && backbone.vision && basename(backbone.vision.folder),
+    },
     parameters: {
       adapter: parameters.values.length - projector,
       projector,

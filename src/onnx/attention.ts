@@ -30,7 +30,7 @@ export function rotary(g: Graph, x: Value, positions: Value, cos: Value, sin: Va
 }
 
 /** onnxruntime's attention works on whole vectors of this many numbers. */
-const HEAD_DIM_STEP = 8;
+export const HEAD_DIM_STEP = 8;
 
 export interface GroupQueryAttentionInputs {
   readonly q: Value; // [rows, tokens, heads · headDim]

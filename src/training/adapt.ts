@@ -9,9 +9,6 @@ import type { Graph, Value } from '../onnx/graph.js';
 import { add, concat, float32, linear, matmul, mul, reshape, scalar, split, sub } from '../onnx/ops.js';
 import type { ParameterShape, Start } from './parameters.js';
 
-/** What every token sees: the context-agnostic variant needs no gate. */
-const EVERYONE = 'all';
-
 /** A trained tensor's name in the graph, in checkpoints and in messages. */
 export function parameterName({ context, module, part }: Pick<ParameterSpec, 'context' | 'module' | 'part'>): string {
   return `${context}/${module.name}.${part}`;
@@ -41,7 +38,7 @@ export class Adaptation {
   constructor(g: Graph, plan: AdapterPlan, gate: Value | null, parameter: (name: string) => Value) {
     this.#g = g;
     this.#plan = plan;
-    this.#gate = plan.contexts[0] === EVERYONE ? null : gate;
+    this.#gate = gate;
     this.#parameter = parameter;
     this.#targets = new Set(plan.modules.map(({ name }) => name));
   }

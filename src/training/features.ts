@@ -47,7 +47,7 @@ export async function featureFolder(cache: string, part: VisionPart): Promise<st
 export function viewsOf({ flip, crop, views, seed }: AugmentOptions): View[] {
   const plain: View = { name: 'plain', alteration: null };
   if (!flip && !crop) return [plain];
-  const others = Array.from({ length: Math.max(1, views - 1) }, (_, index): View => {
+  const others = Array.from({ length: views - 1 }, (_, index): View => {
     const random = stream(seed, 'view', index);
     const mirror = flip && (!crop || random() < 0.5);
     const [height, width] = crop ? [0.7 + 0.3 * random(), 0.7 + 0.3 * random()] : [1, 1];

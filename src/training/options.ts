@@ -4,6 +4,7 @@ import {
   anyText,
   choice,
   integer,
+  kebab,
   list,
   location,
   namedNumbers,
@@ -24,7 +25,7 @@ export const TRAIN_SETTINGS = {
   validation: { ...optional(location('Held-out data of its own; without it a part of the data is held out')), default: null },
   holdout: { ...number(0, 1e9, 'Images to hold out: a share below 1, or a count; 0 for none'), default: 0.02 },
   normalize: {
-    ...choice(['none', 'caption'], 'caption: lower case, no space before punctuation, one full stop at the end'),
+    ...choice(['none', 'caption'], 'none, or caption: lower case, no space before punctuation, one full stop at the end'),
     default: 'none' as const,
   },
   strict: { ...toggle('Refuse data with rows that cannot be used, instead of leaving those out'), default: false },
@@ -45,10 +46,7 @@ export const TRAIN_SETTINGS = {
   rank: { ...namedNumbers('LoRA rank: 8, or image=4,text=16 (default 8)'), default: { common: undefined, own: new Map() } },
   alpha: { ...namedNumbers('LoRA alpha, likewise (default: the rank)'), default: { common: undefined, own: new Map() } },
   init: {
-    ...choice(
-      ['checkpoint', 'random'],
-      'Where method full begins: the checkpoint, or random numbers (config.json and tokenizer only)',
-    ),
+    ...choice(['checkpoint', 'random'], 'Where method full begins: checkpoint, or random (config.json and tokenizer only)'),
     default: 'checkpoint' as const,
   },
   task: { ...optional(text('What the adapter is for, for those who list it')), default: null },
@@ -59,23 +57,29 @@ export const TRAIN_SETTINGS = {
   batch: { ...integer(1, 65_536, 'Captions a step and part'), default: 32 },
   accumulate: { ...integer(1, 65_536, 'Parts of a step: their gradients add up before the update'), default: 1 },
   lr: { ...number(0, 10, 'Highest learning rate'), default: 2e-3 },
-  schedule: { ...choice(['cosine', 'constant'], 'Course of the learning rate after the warm-up'), default: 'cosine' as const },
+  schedule: {
+    ...choice(['cosine', 'constant'], 'cosine or constant: course of the learning rate after the warm-up'),
+    default: 'cosine' as const,
+  },
   warmup: {
     ...optional(integer(0, 1e9, 'Steps of linear warm-up; default: a tenth of all, at most 100')),
     default: null,
   },
   floor: { ...number(0, 1, 'Where the cosine ends, as a share of the highest rate'), default: 0.05 },
-  clip: { ...optional(number(1e-9, 1e9, 'Largest length of the gradient; longer ones are scaled down')), default: 1 },
+  clip: { ...optional(number(1e-9, 1e9, 'Largest length of the gradient, longer ones are scaled down; or none')), default: 1 },
   weightDecay: { ...number(0, 10, 'Decoupled weight decay of matrices'), default: 0 },
   dropout: { ...number(0, 0.95, 'Dropout of image features before their projection'), default: 0 },
   residualDropout: { ...number(0, 0.95, 'Dropout of every branch before it joins the residual stream'), default: 0 },
   seed: { ...integer(0, Number.MAX_SAFE_INTEGER, 'Of everything that is drawn: equal seeds, equal adapters'), default: 0 },
   flip: { ...toggle('Also train on mirror images'), default: false },
   crop: { ...toggle('Also train on parts of the images'), default: false },
-  views: { ...integer(1, 64, 'With --flip or --crop: views of each image, the plain one included'), default: 4 },
+  views: { ...integer(2, 64, 'With --flip or --crop: views of each image, the plain one included'), default: 4 },
 
   evalEvery: { ...integer(1, 1e9, 'Steps between two evaluations'), default: 200 },
-  evalCaptions: { ...choice(['first', 'all'], 'Captions of each held-out image that count'), default: 'first' as const },
+  evalCaptions: {
+    ...choice(['first', 'all'], 'first or all: captions of each held-out image that count'),
+    default: 'first' as const,
+  },
   patience: { ...optional(integer(1, 1e6, 'Stop after so many evaluations without a better one')), default: null },
   checkpointEvery: { ...integer(1, 1e9, 'Steps between two checkpoints'), default: 200 },
   resume: { ...toggle('Go on from the last checkpoint of the run folder'), default: false },
@@ -127,12 +131,15 @@ const INDIFFERENT = new Set([
   'threads',
 ]);
 
-/** What must be the same for a run to go on as if it had never stopped, by setting, as text. In a list no order means anything. */
+/** What must be the same for a run to go on as if it had never stopped, by flag, as text. In a list no order means anything. */
 export function identityOf(options: TrainOptions): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Object.entries(options)
       .filter(([name]) => !INDIFFERENT.has(name))
-      .map(([name, value]) => [name, JSON.stringify(Array.isArray(value) ? [...value].sort() : plain(value))]),
+      .map(([name, value]) => [
+        `--${kebab(name)}`,
+        JSON.stringify(Array.isArray(value) ? [...value].sort() : (plain(value) ?? 'none')),
+      ]),
   );
 }
 

@@ -40,12 +40,17 @@ export async function readPortion(
   return { portion: { examples: kept, sequences, keys }, bad: [...(encoded?.bad ?? []), ...bad] };
 }
 
-/** Names what portions hold: equal digests, equal sequences and images. */
+/** Names what portions hold: equal digests, equal sequences, each of the same image. */
 export function digestPortions(portions: readonly Portion[]): string {
   const hash = createHash('sha256');
   for (const { sequences, keys } of portions) {
-    hash.update(JSON.stringify([sequences.count, keys]));
-    for (let index = 0; index < sequences.count; index++) hash.update(new Uint8Array(sequences.ids(index).slice().buffer));
+    hash.update(JSON.stringify([sequences.count, keys.length]));
+    // One by one: of millions of images there is no single text.
+    for (const views of keys) hash.update(JSON.stringify(views));
+    sequences.examples.forEach((owner, index) => {
+      const ids = sequences.ids(index);
+      hash.update(new Uint8Array(Int32Array.of(owner, ids.length, ...ids).buffer));
+    });
   }
   return `sha256:${hash.digest('hex')}`;
 }

@@ -3,12 +3,13 @@
  * what a user gave is found here, before the first step.
  */
 import { fingerprint } from '../adapter/fingerprint.js';
-import { type AdapterPlan, resolvePlan } from '../adapter/plan.js';
+import { type AdapterPlan, resolvePlan, SITES } from '../adapter/plan.js';
 import { type BackboneDescription, describeBackbone, openWeights, type VisionPart } from '../backbone/backbone.js';
 import type { WeightSource } from '../backbone/language/model.js';
 import { readBackbone } from '../backbone/manifest.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { AppError } from '../errors.js';
+import { HEAD_DIM_STEP } from '../onnx/attention.js';
 import type { BadRow, Example } from './data/example.js';
 import { readDataset } from './data/read.js';
 import { refuseBadRows } from './data/report.js';
@@ -51,6 +52,7 @@ export interface PrepareListener {
 export async function prepare(options: TrainOptions, signal: AbortSignal, listener: PrepareListener): Promise<Prepared> {
   checkOptions(options);
   const backbone = await describeBackbone(await readBackbone(options.backbone));
+  checkServable(backbone);
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
   const { train, validation, bad } = await readExamples(options);
   const all = [...train, ...validation];
@@ -74,7 +76,7 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
       examples: readonly Example[],
       captions: 'all' | 'first',
       augment: AugmentOptions,
-    ): Promise<Portion> => {
+    ): Promise<{ portion: Portion; bad: BadRow[] }> => {
       const found = await readPortion(examples, {
         tokenizer,
         rows: { ...rows, captions },
@@ -85,12 +87,14 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
       });
       done += examples.length;
       bad.push(...found.bad);
-      return found.portion;
+      return found;
     };
-    const trained = await portionOf(train, 'all', options);
-    const held = await portionOf(validation, options.evalCaptions, { ...options, flip: false, crop: false });
+    const { portion: trained } = await portionOf(train, 'all', options);
+    const plainly = { ...options, flip: false, crop: false };
+    const { portion: held, bad: badHeld } = await portionOf(validation, options.evalCaptions, plainly);
     if (options.strict) refuseBadRows(bad);
-    if (trained.sequences.count === 0) throw nothingLeft(bad);
+    if (trained.sequences.count === 0) throw nothingLeft('Expected a caption to train on', bad);
+    if (validation.length > 0 && held.sequences.count === 0) throw nothingLeft('Expected a held-out caption', badHeld);
     return {
       backbone,
       plan: recipe.plan,
@@ -129,14 +133,19 @@ function recipeOf(options: TrainOptions, backbone: BackboneDescription, part: Vi
   };
 }
 
-function nothingLeft(bad: readonly BadRow[]): AppError {
+function nothingLeft(expected: string, bad: readonly BadRow[]): AppError {
   const faults = bad.map(({ origin, reason }) => `${origin} ${reason}`);
-  return AppError.ofFaults('invalid_data', 'Expected a caption to train on but no row can be used', faults);
+  return AppError.ofFaults('invalid_data', `${expected} but no row can be used`, faults);
 }
 
 /** What contradicts itself before anything is read. */
-function checkOptions({ init, method, flip, crop, data, patience, holdout, validation }: TrainOptions): void {
+function checkOptions(options: TrainOptions): void {
+  const { init, method, contexts, sites, targetModules, flip, crop, data, patience, holdout, validation, resume, restart } =
+    options;
   const faults: string[] = [];
+  if (resume && restart) faults.push('Expected --resume or --restart but received both');
+  if (method === 'full' && (contexts !== null || targetModules !== null || !SITES.every((site) => sites.includes(site))))
+    faults.push('Expected no --contexts, --sites or --target-modules with --method full, which trains every weight');
   if (init === 'random' && method !== 'full')
     faults.push(
       `Expected --init checkpoint with --method ${method}, since an adapter needs a backbone that can do something, but received random`,
@@ -145,6 +154,15 @@ function checkOptions({ init, method, flip, crop, data, patience, holdout, valid
     faults.push('Expected held-out data with --patience, which waits for it to get better, but received --holdout 0');
   if (data.endsWith('.txt') && (flip || crop)) faults.push('Expected images with --flip and --crop but received plain text');
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The options are wrong', faults);
+}
+
+/** Plain operators train heads of any size, but the engine's attention serves only some: that must not be news after the last step. */
+function checkServable({ languageFolder, language: { headDim } }: BackboneDescription): void {
+  if (headDim % HEAD_DIM_STEP !== 0)
+    throw new AppError(
+      'unsupported_model',
+      `${languageFolder}: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions, which can be served, but received ${headDim}`,
+    );
 }
 
 async function readExamples(

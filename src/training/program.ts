@@ -5,7 +5,7 @@
  * A row is [BOS][image tokens][prompt][caption], padded at its end: causal attention never looks there. Only the positions that predict a
  * caption token go through the vocabulary (`predicting`, rows of the flattened hidden states), and only for those there is a loss.
  */
-import type { AdapterPlan } from '../adapter/plan.js';
+import { type AdapterPlan, gatedContexts } from '../adapter/plan.js';
 import { gradients } from '../autodiff/gradients.js';
 import { type Blocks, frozenProjection, type LanguageModel, type WeightSource } from '../backbone/language/model.js';
 import { Graph, type Value } from '../onnx/graph.js';
@@ -172,8 +172,8 @@ class Network implements WeightSource {
   #adaptation(plan: AdapterPlan): Adaptation {
     const { g } = this;
     const shapes = new Map(adapterShapes(plan).map((shape) => [shape.name, shape]));
-    const isGated = plan.contexts.length > 0 && !plan.contexts.includes('all');
-    const gate = isGated ? g.input(names.gate, 'float32', ['rows', 'tokens', plan.contexts.length]) : null;
+    const { length } = gatedContexts(plan);
+    const gate = length > 0 ? g.input(names.gate, 'float32', ['rows', 'tokens', length]) : null;
     return new Adaptation(g, plan, gate, (name) => this.#parameter(shapes.get(name) as ParameterShape));
   }
 

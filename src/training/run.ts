@@ -4,6 +4,7 @@
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gatedContexts } from '../adapter/plan.js';
 import { AppError } from '../errors.js';
 import { assemble, type Batch, type BatchShape, dropoutFeeds } from './batch.js';
 import { type Arrays, hasCheckpoint, type Identity, type Progress, readCheckpoint, writeCheckpoint } from './checkpoint.js';
@@ -13,7 +14,6 @@ import { RunLog } from './log.js';
 import { AdamW, learningRate, norm, type Schedule } from './optimizer.js';
 import { identityOf, type TrainOptions } from './options.js';
 import type { Prepared } from './prepare.js';
-import { PROJECTOR } from './program.js';
 import { stream } from './random.js';
 
 export const CHECKPOINT_FILE = 'checkpoint.safetensors';
@@ -37,7 +37,6 @@ export interface RunListener {
   readonly onResume?: (step: number, steps: number) => void;
   readonly onStep?: (report: StepReport) => void;
   readonly onEvaluation?: (step: number, score: Score, isBest: boolean) => void;
-  readonly onCheckpoint?: (step: number) => void;
 }
 
 export interface RunResult {
@@ -64,6 +63,11 @@ export async function checkRunFolder(folder: string, { resume, restart }: TrainO
     );
   if (resume && !isThere)
     throw new AppError('invalid_config', `Expected a checkpoint to resume from at ${path} but there is none`);
+}
+
+/** Steps of warm-up in a run of so many. */
+export function warmupOf({ warmup }: TrainOptions, steps: number): number {
+  return warmup ?? Math.min(MAX_WARMUP, Math.floor(steps / 10));
 }
 
 /** Trains until the last step, until nothing gets better, or until `signal`; a checkpoint is then written. */
@@ -98,6 +102,8 @@ class Training {
   readonly #gradients: Float32Array;
   #epoch: { readonly number: number; readonly batches: readonly Int32Array[] };
   #progress: Progress = { step: 0, best: null, worse: 0, seconds: 0, tokens: 0 };
+  /** Step of the checkpoint that is on the disk; null before there is one. */
+  #saved: number | null = null;
   #log: RunLog | undefined;
 
   constructor(prepared: Prepared, options: TrainOptions, folder: string, listener: RunListener) {
@@ -108,7 +114,7 @@ class Training {
     this.#folder = folder;
     this.#listener = listener;
     const { language, image } = model.recipe;
-    this.#shape = { language, image, contexts: plan && !plan.contexts.includes('all') ? plan.contexts : [] };
+    this.#shape = { language, image, contexts: plan ? gatedContexts(plan) : [] };
     this.#optimizer = new AdamW(
       values.length,
       { betas: BETAS, epsilon: EPSILON, weightDecay: options.weightDecay },
@@ -126,8 +132,7 @@ class Training {
     this.#epoch = { number: 0, batches: this.#batchesOf(0) };
     const perEpoch = this.#epoch.batches.length / options.accumulate;
     const steps = options.steps ?? Math.max(1, Math.ceil(options.epochs * perEpoch));
-    const warmup = options.warmup ?? Math.min(MAX_WARMUP, Math.floor(steps / 10));
-    this.#schedule = { peak: options.lr, warmup, steps, shape: options.schedule, floor: options.floor };
+    this.#schedule = { peak: options.lr, warmup: warmupOf(options, steps), steps, shape: options.schedule, floor: options.floor };
   }
 
   /** Takes up the checkpoint where that is asked for. */
@@ -136,6 +141,7 @@ class Training {
     await checkRunFolder(this.#folder, this.#options);
     if (this.#options.resume) {
       this.#progress = await readCheckpoint(path, this.#arrays, this.#identity);
+      this.#saved = this.#progress.step;
       this.#listener.onResume?.(this.#progress.step, this.#schedule.steps);
     } else {
       // The log begins again, and is nothing that the checkpoint of an earlier run could go on from.
@@ -173,7 +179,7 @@ class Training {
       }
     }
     // What diverged is no state to go on from: the last checkpoint stays.
-    if (!failure) await this.#save();
+    if (!failure && this.#saved !== this.#progress.step) await this.#save();
     const { best } = this.#progress;
     return { status, failure, progress: this.#progress, steps, values: best ? this.#arrays.best : this.#arrays.values };
   }
@@ -277,7 +283,7 @@ class Training {
   async #save(): Promise<void> {
     await this.#log?.sync();
     await writeCheckpoint(join(this.#folder, CHECKPOINT_FILE), this.#progress, this.#arrays, this.#identity);
-    this.#listener.onCheckpoint?.(this.#progress.step);
+    this.#saved = this.#progress.step;
   }
 
   #diverged(step: number, loss: number, rate: number): AppError {
@@ -293,7 +299,7 @@ class Training {
 function divergence(step: number, what: string): AppError {
   return new AppError(
     'training_diverged',
-    `Step ${step}: Expected a finite loss but received ${what}. Nothing of this step was kept; the last checkpoint is as it was. ` +
+    `Step ${step}: Expected a finite loss but received ${what}. Nothing of this step was kept; a checkpoint before it is as it was. ` +
       `A lower --lr or --clip, or a longer --warmup, helps most often: such a run begins again, with --restart`,
   );
 }
@@ -322,7 +328,7 @@ function decaying({ model: { parameters } }: Prepared): Uint8Array {
   let start = 0;
   for (const { name, shape } of parameters.shapes) {
     const { length } = parameters.view(name);
-    if (shape.length > 1 && name !== PROJECTOR.bias) decays.fill(1, start, start + length);
+    if (shape.length > 1) decays.fill(1, start, start + length);
     start += length;
   }
   return decays;

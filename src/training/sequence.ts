@@ -67,6 +67,11 @@ export function tokenize(
       'Expected a checkpoint that names an end-of-sequence token (eos_token_id) but it names none',
     );
   const room = maxTokens - imageTokens;
+  if (room <= 0)
+    throw new AppError(
+      'invalid_config',
+      `Expected rows of more than the ${imageTokens} tokens that an image takes but received at most ${maxTokens}`,
+    );
   if (given.length > room)
     throw new AppError(
       'invalid_config',

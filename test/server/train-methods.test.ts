@@ -106,6 +106,8 @@ describe('an adapter', () => {
     expect(movedOf(adapter)).toEqual(shape.map(([, , count]) => count));
     expect(adapter.projector === null).toBe(flags['data'] === 'stories.txt');
     expect((await readSteps(runOf(name))).order).toEqual([1, 2, 3, 4]);
+    const report = await readFile(path.join(runOf(name), 'report.html'), 'utf8');
+    expect(report.includes('sees through')).toBe(adapter.projector !== null);
   });
 });
 
@@ -186,6 +188,18 @@ describe('the same numbers', () => {
       expect(Math.max(...differences), name).toBeLessThan(1e-5);
     }
   });
+});
+
+test.each<[string, TrainFlags, number]>([
+  ['none', {}, 2],
+  ['none-at-all', { steps: 9 }, 0],
+  ['told', { warmup: 3 }, 3],
+])('the steps of warm-up that it had stand in the manifest: %s', async (name, flags, warmup) => {
+  await trainHere(folder, { steps: 20, method: 'none', warmup: 'none', ...flags, out: `adapters/warm-${name}` });
+  const manifest = await readFile(path.join(folder, 'adapters', `warm-${name}`, 'adapter.json'), 'utf8');
+  expect(JSON.parse(manifest)).toMatchObject({ training: { warmup } });
+  const { steps } = await readSteps(runOf(`warm-${name}`));
+  expect(steps.findIndex(({ learning_rate }) => learning_rate === 0.01)).toBe(warmup - 1);
 });
 
 test('with patience it ends when nothing gets better, and the best parameters are published, not the last', async () => {

@@ -42,6 +42,7 @@ beforeAll(async () => {
   await trainHere(folder, { steps: 2, out: 'backbones/trained', method: 'full', data: 'stories.txt' });
   await writeFile(path.join(folder, 'backbones', 'trained', 'notes.md'), 'mine');
   await makePoisoned();
+  await makeSmallHeads();
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -53,6 +54,14 @@ async function makePoisoned(): Promise<void> {
   const place = decodeSafetensors(bytes, weights).header.entries.get('model.layers.1.mlp.up_proj.weight');
   bytes.writeFloatLE(Number.NaN, place?.offset ?? 0);
   await writeFile(weights, bytes);
+}
+
+/** The same weights, read as eight heads of four dimensions. */
+async function makeSmallHeads(): Promise<void> {
+  await cp(path.join(folder, 'backbone'), path.join(folder, 'heads-of-4'), { recursive: true });
+  const file = path.join(folder, 'heads-of-4', 'language', 'config.json');
+  const config = JSON.parse(await readFile(file, 'utf8')) as object;
+  await writeFile(file, JSON.stringify({ ...config, num_attention_heads: 8, num_key_value_heads: 4 }));
 }
 
 /** Everything but encoded images, which are worth keeping whatever happens. */
@@ -118,6 +127,32 @@ describe('refused, with nothing changed or left behind:', () => {
       'invalid_config',
       /--max-tokens of at most 128, .* but received 1000$/,
     ],
+    [
+      'heads that training can have and the engine cannot',
+      { backbone: 'heads-of-4' },
+      'unsupported_model',
+      /^\S+language: Expected attention heads of a multiple of 8 dimensions, which can be served, but received 4$/,
+    ],
+    [
+      'held-out data without a row that can be used',
+      { data: 'mixed.jsonl', validation: 'broken.jsonl', patience: 2 },
+      'invalid_data',
+      /^Expected a held-out caption but no row can be used: broken\.jsonl:1 Expected a JPEG[^;]*$/,
+    ],
+    [
+      'to go on and to begin again at once',
+      { out: 'adapters/earlier', resume: true, restart: true },
+      'invalid_config',
+      /^The options are wrong: Expected --resume or --restart but received both$/,
+    ],
+    ...([{ contexts: 'text' }, { sites: 'ffn' }, { targetModules: 'q_proj' }] as const).map(
+      (part): [string, TrainFlags, ErrorCode, RegExp] => [
+        `a part of all weights: ${Object.keys(part).join()}`,
+        { ...part, method: 'full', out: 'backbones/new' },
+        'invalid_config',
+        /^The options are wrong: Expected no --contexts, --sites or --target-modules with --method full, which trains every weight$/,
+      ],
+    ),
     ['random weights under an adapter', { init: 'random' }, 'invalid_config', /--init checkpoint with --method lora/],
     [
       'a projector without images',
@@ -190,7 +225,7 @@ describe('refused, with nothing changed or left behind:', () => {
       'to resume with other settings',
       { out: 'adapters/earlier', resume: true, lr: 0.5, data: 'short.jsonl', threads: 1 },
       'invalid_config',
-      /^The run cannot be resumed with other settings: .*Expected lr to be 0\.01, as before, but received 0\.5/,
+      /^The run cannot be resumed with other settings: .*Expected --lr to be 0\.01, as before, but received 0\.5/,
     ],
   ])('%s', async (_, flags, code, message) => {
     const before = await everything();

@@ -3,7 +3,7 @@
  * bytes. With everything on that is drawn: dropout, views, batches, parts of steps, and evaluation.
  */
 import { existsSync, watch } from 'node:fs';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -135,6 +135,17 @@ describe('stopped', () => {
     const { ended } = start(folder, [...GRAFT, ...command]);
     expect(await ended).toMatchObject({ status: 0, stderr: expect.stringContaining(`going on after step ${step} of 60\n`) });
     await expectWhole(run);
+  });
+
+  test('and asked to go on after its end, it publishes the same, and writes no checkpoint again', async () => {
+    await trainHere(folder, { ...named('ended'), steps: 3 });
+    const checkpoint = path.join(runOf('ended'), 'checkpoint.safetensors');
+    const [adapter, { ino }] = [await adapterOf('ended'), await stat(checkpoint)];
+    const { stdout, stderr } = await trainHere(folder, { ...named('ended'), steps: 3, resume: true });
+    expect(stderr).toContain('going on after step 3 of 3');
+    expect(stdout).toContain('trained 3 steps');
+    expect(await adapterOf('ended')).toEqual(adapter);
+    expect((await stat(checkpoint)).ino).toBe(ino);
   });
 
   test('before its first step there is nothing to save', async () => {

@@ -11,6 +11,8 @@ import type { EvalOptions } from './options.js';
 
 /** How every file of references begins that this wrote. */
 const MARK = '{"info":{"description":"References of a graft eval"}';
+/** How results begin, whoever wrote them. */
+const RESULTS_MARK = '[{"image_id":';
 
 /** Throws AppError `invalid_config` where a file could not be written, or is one that nobody wants to lose: known now, not hours later. */
 export async function checkOutputs({ results, references, data }: EvalOptions): Promise<void> {
@@ -22,8 +24,13 @@ export async function checkOutputs({ results, references, data }: EvalOptions): 
   }
   if (results !== null && results === references) faults.push(`--references: Expected another file than --results, ${results}`);
   // With `graft eval captions` a file of that flag is read: confused with it, COCO's own annotations would be lost here.
-  if (faults.length === 0 && references !== null && !(await isReplaceable(references)))
-    faults.push(`--references: Expected a file to write, new or of an earlier graft eval, but ${references} is something else`);
+  if (faults.length === 0) {
+    if (references !== null && !(await isReplaceable(references, MARK)))
+      faults.push(`--references: Expected a file to write, new or of an earlier graft eval, but ${references} is something else`);
+    // The data may be a folder, and this a file of it.
+    if (results !== null && !(await isReplaceable(results, RESULTS_MARK)))
+      faults.push(`--results: Expected a file to write, new or of other results, but ${results} is something else`);
+  }
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The options are wrong', faults);
 }
 
@@ -61,7 +68,7 @@ async function faultOf(path: string): Promise<string | undefined> {
   }
 }
 
-async function isReplaceable(path: string): Promise<boolean> {
+async function isReplaceable(path: string, mark: string): Promise<boolean> {
   const content = await readFile(path).catch(() => undefined);
-  return content === undefined || content.subarray(0, MARK.length).toString() === MARK;
+  return content === undefined || content.subarray(0, mark.length).toString() === mark;
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { Method } from '../../../src/adapter/adapter.js';
-import { type PlanOptions, planParameters, resolvePlan } from '../../../src/adapter/plan.js';
+import { gatedContexts, type PlanOptions, planParameters, resolvePlan } from '../../../src/adapter/plan.js';
 import { readLlama } from '../../../src/backbone/language/llama.js';
 import { AppError } from '../../../src/errors.js';
 
@@ -84,6 +84,7 @@ describe('a plan', () => {
       ['text', 8],
     ]);
     expect(plan.alpha).toEqual(plan.rank);
+    expect(gatedContexts(plan)).toEqual(['image', 'text']);
   });
 
   it('keeps the backbone’s order, whatever the order of the names', () => {
@@ -109,6 +110,7 @@ describe('a plan', () => {
     const plan = resolvePlan({ method: 'lora', contexts: [name], rankByContext: new Map([['all', 2]]) }, GROUPED);
     expect(plan.contexts).toEqual(['all']);
     expect([...plan.rank]).toEqual([['all', 2]]);
+    expect(gatedContexts(plan)).toEqual([]);
   });
 
   it('has neither contexts nor modules where only the projector is trained', () => {

@@ -245,6 +245,11 @@ describe('refuses before it begins', () => {
       `--references: Expected a file to write, new or of an earlier graft eval, but ${path.join(folder, 'captions_val.json')} is something else`,
     ]);
     expect(await readFile(path.join(folder, 'captions_val.json'), 'utf8')).toBe(annotations);
+    const data = path.join(folder, 'captions.jsonl');
+    expect(await faultsOf(print({ data: '.', results: 'captions.jsonl' }))).toEqual([
+      `--results: Expected a file to write, new or of other results, but ${data} is something else`,
+    ]);
+    expect(await readFile(data, 'utf8')).toMatch(/^\{"image":/);
   });
 });
 

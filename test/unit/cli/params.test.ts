@@ -143,7 +143,7 @@ describe('refusals', () => {
 
   it.each(['', 'x', 'image=', 'image=4,image=5', '4,5', '1e3'])('a rank that cannot be read: %j', async (rank) => {
     expect(await faultsOf({ rank })).toEqual([
-      `Expected --rank to be like 8, or image=4,text=16, but received ${JSON.stringify(rank)}`,
+      `Expected --rank to be a number like 8, or image=4,text=16, but received ${JSON.stringify(rank)}`,
     ]);
   });
 

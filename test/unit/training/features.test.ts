@@ -165,6 +165,8 @@ describe('viewsOf', () => {
   it('is the plain image unless told, and its mirror image', () => {
     expect(names({})).toEqual(['plain']);
     expect(names({ flip: true, views: 9 })).toEqual(['plain', '{"mirror":true,"crop":null}']);
+    expect(names({ crop: true, views: 2 })).toHaveLength(2);
+    expect(names({ crop: true, views: 1 })).toEqual(['plain']);
   });
 
   it('are parts of 70 % of each edge and more, within the image, the same for the same seed', () => {

@@ -1,6 +1,7 @@
 /** The flags of a training run: what they are unless told, that all faults come at once, and which of them a run may resume without. */
 import { describe, expect, it } from 'vitest';
 import { AppError } from '../../../src/errors.js';
+import { kebab, type Setting } from '../../../src/settings.js';
 import { identityOf, parseTrainOptions, plain, TRAIN_SETTINGS, type TrainOptions } from '../../../src/training/options.js';
 
 const REQUIRED = { backbone: 'b', data: 'd.jsonl', out: 'adapters/o' };
@@ -86,6 +87,17 @@ describe('parseTrainOptions', () => {
     expect(Object.keys(parse())).toEqual(Object.keys(TRAIN_SETTINGS));
   });
 
+  it('says of every choice in its help what there is to choose', () => {
+    const choices = Object.values<Setting<unknown>>(TRAIN_SETTINGS).filter(({ expected }) => expected.startsWith('one of '));
+    expect(choices.map(({ expected }) => expected)).toContain('one of cosine, constant');
+    for (const { expected, help } of choices)
+      for (const word of expected.slice('one of '.length).split(', ')) expect(help.split(/[^\w]+/)).toContain(word);
+  });
+
+  it('takes two views at least: one is the plain image, for which nothing has to be asked', () => {
+    expect(() => parse({ views: '1' })).toThrow('--views: Expected an integer from 2 to 64 but received "1"');
+  });
+
   it('names every fault at once', () => {
     const wrong = { method: 'dora', rank: 'image', steps: '0', lr: '-1', dropout: '1', seed: '1.5', views: '65', flip: 'maybe' };
     const error = (() => {
@@ -111,7 +123,7 @@ describe('parseTrainOptions', () => {
       '--flip',
       '--views',
     ]);
-    expect(faults).toContain('--rank: Expected like 8, or image=4,text=16, but received "image"');
+    expect(faults).toContain('--rank: Expected a number like 8, or image=4,text=16, but received "image"');
   });
 });
 
@@ -138,7 +150,7 @@ describe('identityOf', () => {
   it.each(Object.entries(OTHERS))('a run with another %s', (name, value) => {
     const [before, after] = [identityOf(parse()), identityOf(parse({ [name]: value }))];
     const differing = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((key) => before[key] !== after[key]);
-    expect(differing).toEqual(FREE.includes(name) ? [] : [name]);
+    expect(differing).toEqual(FREE.includes(name) ? [] : [`--${kebab(name)}`]);
   });
 
   it('knows every setting', () => {

@@ -139,6 +139,9 @@ describe('tokenize', () => {
       `Expected a prompt of at most ${length - 1} tokens (of ${length + 3}, the image takes 4) but received ${length}`,
     );
     expect(tokenize([], tokenizer, { ...options, maxTokens: length + 4 }).sequences.count).toBe(0);
+    expect(() => tokenize([], tokenizer, { ...OPTIONS, maxTokens: 4 })).toThrow(
+      'Expected rows of more than the 4 tokens that an image takes but received at most 4',
+    );
     expect(() => tokenize([], tokenizerOf('endless'), OPTIONS)).toThrow('end-of-sequence');
   });
 });
