@@ -94,7 +94,7 @@ export interface NamedNumbers {
   readonly own: ReadonlyMap<string, number>;
 }
 
-const NAMED = /^(?:(?<name>[^=]*)=)?(?<value>-?\d+(?:\.\d+)?)$/;
+const NAMED = /^(?:(?<name>[^=]*)=)?(?<value>-?(?:\d+(?:\.\d+)?|\.\d+))$/;
 
 /** `8`, `image=4,text=16`, or both: `8,image=4`. Undefined where the text is something else. */
 export function parseNamedNumbers(text: string): NamedNumbers | undefined {

@@ -73,8 +73,7 @@ function adapterRows(
     row('projector', projector ? `${target.hiddenSize} × ${target.imageDim}` : 'none: it takes text only'),
     row('parameters', count(parametersOf(groups, projector))),
     row('in memory', `${count(bytes)} bytes`),
-    '',
-    ...align([['module', ...groups.map(({ context }) => context)], ...table]),
+    ...(table.length === 0 ? [] : ['', ...align([['module', ...groups.map(({ context }) => context)], ...table])]),
   ];
 }
 

@@ -104,7 +104,7 @@ async function conclude(prepared: Prepared, options: TrainOptions, result: RunRe
   }
   const best = progress.best && `, held-out perplexity ${Math.exp(progress.best.loss).toFixed(3)} at step ${progress.best.step}`;
   return [
-    `${status === 'finished' ? 'trained' : 'stopped early:'} ${progress.step} steps in ${clock(progress.seconds)}${best ?? ''}`,
+    `${status === 'finished' ? 'trained' : 'stopped early:'} ${progress.step} ${progress.step === 1 ? 'step' : 'steps'} in ${clock(progress.seconds)}${best ?? ''}`,
     `${prepared.plan ? 'adapter' : 'backbone'}  ${options.out}`,
     `report   ${report}`,
   ];
@@ -124,12 +124,14 @@ async function publish(
       captions: train.sequences.count,
       steps: progress.step,
       warmup: warmupOf(options, steps),
-      ...Object.fromEntries(
-        (['batch', 'accumulate', 'lr', 'schedule', 'dropout', 'residualDropout', 'normalize', 'seed'] as const).map((key) => [
-          key,
-          options[key],
-        ]),
-      ),
+      batch: options.batch,
+      accumulate: options.accumulate,
+      learning_rate: options.lr,
+      schedule: options.schedule,
+      dropout: options.dropout,
+      residual_dropout: options.residualDropout,
+      normalize: options.normalize,
+      seed: options.seed,
     },
   };
   if (plan) await publishAdapter(options.out, backbone, plan, model.parameters, values, notes);

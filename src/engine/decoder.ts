@@ -5,6 +5,7 @@
 import type { LoadedAdapter } from '../adapter/adapter.js';
 import { type BackboneDescription, openWeights } from '../backbone/backbone.js';
 import { AppError } from '../errors.js';
+import { HEAD_DIM_STEP } from '../onnx/attention.js';
 import { float32, int32, int64, Session, type Tensor } from '../runtime/session.js';
 import { Bank } from './bank.js';
 import { KvCache } from './kv.js';
@@ -12,9 +13,6 @@ import { type BankShape, buildProgram, names, type Variant } from './program.js'
 
 /** Below this, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model). */
 const MAX_LEAN_BYTES = 256 * 1024 * 1024;
-
-/** onnxruntime's attention kernel takes no other heads. */
-const HEAD_DIM_STEP = 8;
 
 export interface DecoderOptions {
   readonly threads: number;

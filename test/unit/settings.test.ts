@@ -32,6 +32,7 @@ describe('parseNamedNumbers', () => {
   it.each<[string, number | undefined, Record<string, number>]>([
     ['8', 8, {}],
     ['0.5', 0.5, {}],
+    ['.5', 0.5, {}],
     ['-3', -3, {}],
     ['image=4,text=16', undefined, { image: 4, text: 16 }],
     ['8, image=4', 8, { image: 4 }],
@@ -62,7 +63,6 @@ describe('parseNamedNumbers', () => {
     'a=b=4',
     '1e3',
     '0x10',
-    '.5',
     '5.',
     'NaN',
     '4;5',

@@ -70,11 +70,14 @@ function drawHeader(report: Report, name: string): Markup {
 }
 
 /** What was trained. */
-function describeSubject({ task, backbone }: Report): Markup {
+function describeSubject({ task, backbone, parameters }: Report): Markup {
   const noun = backbone.vision === null ? 'A text adapter' : 'A caption adapter';
   const aim = task === null ? '' : html` for the task <bdi>${clip(task, MAX_NAME_LENGTH)}</bdi>`;
   const sight = backbone.vision === null ? '' : html`, which sees through <bdi>${clip(backbone.vision, MAX_NAME_LENGTH)}</bdi>`;
-  return html`${noun}${aim}, trained on the frozen <bdi>${clip(backbone.language, MAX_NAME_LENGTH)}</bdi>${sight}.`;
+  const language = html`<bdi>${clip(backbone.language, MAX_NAME_LENGTH)}</bdi>`;
+  // Where nothing is frozen, what was trained is the language model itself.
+  if (parameters.frozen === 0) return html`All weights of ${language}, trained${aim}${sight}.`;
+  return html`${noun}${aim}, trained on the frozen ${language}${sight}.`;
 }
 
 /** How well. */
