@@ -76,7 +76,7 @@ function describeSubject({ task, backbone, parameters }: Report): Markup {
   const sight = backbone.vision === null ? '' : html`, which sees through <bdi>${clip(backbone.vision, MAX_NAME_LENGTH)}</bdi>`;
   const language = html`<bdi>${clip(backbone.language, MAX_NAME_LENGTH)}</bdi>`;
   // Where nothing is frozen, what was trained is the language model itself.
-  if (parameters.frozen === 0) return html`All weights of ${language}, trained${aim}${sight}.`;
+  if (parameters.frozen === 0) return html`All weights of ${language}${sight}, trained${aim}.`;
   return html`${noun}${aim}, trained on the frozen ${language}${sight}.`;
 }
 

@@ -106,6 +106,13 @@ describe('the sentence on top', () => {
     );
   });
 
+  it('says that all weights were trained where nothing is frozen', () => {
+    const { parameters } = exampleReport();
+    expect(leadOf(render({ parameters: { ...parameters, frozen: 0 } }))).toMatch(
+      /^All weights of a-language-model, which sees through a-vision-model, trained for the task caption\. At its best step/,
+    );
+  });
+
   it('says how the run ended', () => {
     expect(leadOf(render({ status: 'stopped early', steps: 1 }))).toContain(
       'The run stopped early, after 1 step and 1 h 12 min.',
