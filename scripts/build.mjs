@@ -23,4 +23,6 @@ const { status } = spawnSync(process.execPath, [COMPILER, '-p', 'tsconfig.build.
 if (status !== 0) process.exit(status ?? 1);
 
 for (const name of GENERATED) cpSync(`src/onnx/proto/${name}`, `dist/onnx/proto/${name}`);
+// Not imported before: where the development dependencies are missing there is no esbuild either.
+await import('./playground.mjs');
 chmodSync(BIN, 0o755);

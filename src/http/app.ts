@@ -9,6 +9,7 @@ import { exchangeOf, openExchange } from './exchange.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
 import { imageBody, jsonBody } from './multipart.js';
+import { playgroundRoutes } from './playground.js';
 import { RequestParser } from './schema.js';
 import type { Services } from './services.js';
 
@@ -44,6 +45,7 @@ export function createApp(services: Services): Express {
   route('get', '/health/live', liveRoute);
   route('get', '/health/ready', readyRoute(services));
   route('get', '/metrics', metricsRoute(services));
+  for (const [path, handler] of playgroundRoutes()) route('get', path, handler);
 
   app.use((req: Request) => {
     throw new AppError('not_found', `Expected a path of this server but received ${req.method} ${req.path.slice(0, 200)}`);

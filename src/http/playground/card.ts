@@ -1,0 +1,76 @@
+/** One adapter's caption as it comes, and what it took. */
+import type { Caption } from './api.js';
+import { element } from './dom.js';
+import { count, duration, rate } from './format.js';
+
+type Figure = 'First token' | 'Tokens/s' | 'Tokens' | 'Adapter' | 'Batch';
+
+export class Card {
+  readonly element: HTMLElement;
+  readonly #text = element('p', 'text');
+  readonly #note = element('p', 'note');
+  readonly #figures = element('dl', 'figures');
+  readonly #values = new Map<Figure, HTMLElement>();
+  readonly #wasResident: boolean;
+  readonly #startMs = performance.now();
+  #state: 'waiting' | 'streaming' | 'done' | 'failed' = 'waiting';
+
+  constructor(name: string, wasResident: boolean) {
+    this.#wasResident = wasResident;
+    this.element = element('article', 'card waiting', element('h3', '', name), this.#text, this.#note, this.#figures);
+    this.element.dataset['adapter'] = name;
+    for (const figure of ['First token', 'Tokens/s', 'Tokens', 'Adapter', 'Batch'] as const) this.#set(figure, '–');
+    this.#set('Adapter', wasResident ? 'in memory' : 'loading');
+  }
+
+  get open(): boolean {
+    return this.#state === 'waiting' || this.#state === 'streaming';
+  }
+
+  push(text: string): void {
+    if (this.#state === 'waiting') {
+      this.#enter('streaming');
+      this.#set('First token', duration(performance.now() - this.#startMs));
+    }
+    this.#text.append(text);
+  }
+
+  finish({ captions, usage, timings }: Caption): void {
+    this.#enter('done');
+    const [caption] = captions;
+    this.#text.textContent = caption?.text ?? '';
+    if (caption?.text.trim() === '') this.#note.textContent = 'The adapter ended at once, without a word.';
+    else if (caption?.finish_reason === 'length') this.#note.textContent = 'Ended at the token limit.';
+    const tokens = usage.completion_tokens;
+    this.#set('Tokens', count(tokens));
+    // The first token's time is the prefill's.
+    if (tokens > 1 && timings.decode_ms > 0) this.#set('Tokens/s', rate((tokens - 1) / (timings.decode_ms / 1000)));
+    if (!this.#wasResident) this.#set('Adapter', timings.adapter_ms > 0 ? `loaded, ${duration(timings.adapter_ms)}` : 'loaded');
+  }
+
+  fail(message: string): void {
+    this.#enter('failed');
+    this.#figures.hidden = true;
+    this.#note.textContent = message;
+  }
+
+  batch(rows: number | null): void {
+    if (rows !== null) this.#set('Batch', `${rows.toFixed(1)} rows`);
+  }
+
+  #enter(state: 'streaming' | 'done' | 'failed'): void {
+    this.#state = state;
+    this.element.className = `card ${state}`;
+  }
+
+  #set(figure: Figure, value: string): void {
+    const known = this.#values.get(figure);
+    if (known) {
+      known.textContent = value;
+      return;
+    }
+    const made = element('dd', '', value);
+    this.#values.set(figure, made);
+    this.#figures.append(element('div', '', element('dt', '', figure), made));
+  }
+}

@@ -1,0 +1,97 @@
+/** The list of adapters to choose from. There may be thousands: it can be filtered, and shows no more than one would scroll through. */
+import type { Adapter } from './api.js';
+import { element, part } from './dom.js';
+import { size } from './format.js';
+
+const MAX_SHOWN = 100;
+/** A shorter list is seen at a glance. */
+const MIN_FILTERED = 9;
+
+export class Chooser {
+  readonly #list = part('adapters', HTMLDivElement);
+  readonly #note = part('adapters-note', HTMLParagraphElement);
+  readonly #filter = part('filter', HTMLInputElement);
+  readonly #filterField = part('filter-field', HTMLLabelElement);
+  readonly #onChange: () => void;
+  readonly #chosen = new Set<string>();
+  #adapters: readonly Adapter[] | null = null;
+
+  constructor(onChange: () => void) {
+    this.#onChange = onChange;
+    this.#filter.addEventListener('input', () => this.#render());
+    // Enter in the filter would send the request while one is still looking.
+    this.#filter.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter') event.preventDefault();
+    });
+  }
+
+  /** In the server's order. */
+  get chosen(): readonly string[] {
+    return (this.#adapters ?? []).map(({ name }) => name).filter((name) => this.#chosen.has(name));
+  }
+
+  show(adapters: readonly Adapter[]): void {
+    const usable = adapters.filter(({ fault }) => fault === null);
+    const [first] = usable;
+    if (first && !this.#adapters?.length) this.#chosen.add(first.name);
+    this.#adapters = adapters;
+    const names = new Set(usable.map(({ name }) => name));
+    for (const name of this.#chosen) if (!names.has(name)) this.#chosen.delete(name);
+    this.#render();
+    this.#onChange();
+  }
+
+  isResident(name: string): boolean {
+    return this.#adapters?.find((adapter) => adapter.name === name)?.resident ?? false;
+  }
+
+  #render(): void {
+    const adapters = this.#adapters ?? [];
+    const words = this.#filter.value.toLowerCase();
+    const matching = adapters.filter(({ name, task }) => `${name} ${task ?? ''}`.toLowerCase().includes(words));
+    const focused = document.activeElement instanceof HTMLInputElement ? document.activeElement.value : null;
+    const options = matching.slice(0, MAX_SHOWN).map((adapter) => this.#option(adapter));
+    const had = this.#list.contains(document.activeElement);
+    this.#list.replaceChildren(...options.map(({ row }) => row));
+    if (had) options.find(({ box }) => box.value === focused)?.box.focus();
+    this.#filterField.hidden = adapters.length < MIN_FILTERED;
+    this.#note.replaceChildren(...this.#remark(adapters.length, matching.length));
+  }
+
+  #option(adapter: Adapter): { row: HTMLElement; box: HTMLInputElement } {
+    const { name, method, rank, contexts, bytes, resident, fault } = adapter;
+    const box = element('input', '');
+    box.type = 'checkbox';
+    box.name = 'adapter';
+    box.value = name;
+    box.checked = this.#chosen.has(name);
+    box.disabled = fault !== null;
+    box.addEventListener('change', () => {
+      if (box.checked) this.#chosen.add(name);
+      else this.#chosen.delete(name);
+      this.#onChange();
+    });
+    const kind = [method, rank === null ? '' : `rank ${rank}`, contexts.join(' + '), size(bytes)].filter(Boolean).join(', ');
+    const title = element('span', 'name', element('b', '', name));
+    if (resident) title.append(element('span', 'chip', 'in memory'));
+    const detail = element('small', fault === null ? '' : 'fault', fault ?? kind);
+    // All of a folder's faults can be long; the list shows how they begin.
+    if (fault !== null) detail.title = fault;
+    const lines = element('span', 'lines', title, detail);
+    return { row: element('label', 'option', box, lines), box };
+  }
+
+  #remark(total: number, matching: number): (Node | string)[] {
+    if (total === 0) {
+      return [
+        'No adapters yet. Put an adapter’s folder into the folder that the server was given as ',
+        element('code', '', '--adapters'),
+        ', or make one with ',
+        element('code', '', 'graft train'),
+        ': it appears here by itself.',
+      ];
+    }
+    if (matching === 0) return ['No adapter has this in its name.'];
+    return matching > MAX_SHOWN ? [`${MAX_SHOWN} of ${matching} are shown: filter to see others.`] : [];
+  }
+}

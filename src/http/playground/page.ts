@@ -1,0 +1,155 @@
+/** The playground: an image, adapters, their captions as they come. The parts know their corner of the page; this file is what happens. */
+import { type Ask, CAPTIONS, listAdapters, readMetrics, readyBackbone, streamCaptions } from './api.js';
+import { Card } from './card.js';
+import { Chooser } from './chooser.js';
+import { part } from './dom.js';
+import { Live } from './live.js';
+import { meanRows, type Series } from './metrics.js';
+import { Picture } from './picture.js';
+import { type Language, snippet } from './snippet.js';
+
+const POLL_MS = 1000;
+/** What changes when the list of adapters, or what is in memory, does. */
+const ADAPTER_SERIES = ['adapters_registered', 'adapters_resident', 'adapter_loads_total', 'adapter_evictions_total'];
+
+const form = part('form', HTMLFormElement);
+const submit = part('submit', HTMLButtonElement);
+const problem = part('problem', HTMLParagraphElement);
+const cardList = part('captions', HTMLDivElement);
+const emptyNote = part('captions-empty', HTMLParagraphElement);
+const outcome = part('outcome', HTMLParagraphElement);
+const state = part('state', HTMLParagraphElement);
+const code = part('snippet', HTMLPreElement);
+const copy = part('copy', HTMLButtonElement);
+const maxTokens = part('max-tokens', HTMLInputElement);
+const temperature = part('temperature', HTMLInputElement);
+
+const live = new Live();
+const picture = new Picture(showSnippet);
+const chooser = new Chooser(showSnippet);
+let running: AbortController | null = null;
+let backbone: string | null = null;
+let adapterState = '';
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  if (running) running.abort();
+  else void caption();
+});
+document.addEventListener('input', showSnippet);
+copy.addEventListener('click', () => void copySnippet());
+document.addEventListener('visibilitychange', () => void poll());
+showSnippet();
+void poll();
+
+async function caption(): Promise<void> {
+  const ask = readAsk();
+  if (!ask) return;
+  const controller = new AbortController();
+  running = controller;
+  submit.textContent = 'Stop';
+  say('');
+  const cards = new Map<string, Card>();
+  try {
+    const [adapters, before] = await Promise.all([listAdapters(), readMetrics()]);
+    chooser.show(adapters);
+    for (const name of ask.adapters) cards.set(name, new Card(name, chooser.isResident(name)));
+    cardList.replaceChildren(...[...cards.values()].map((card) => card.element));
+    emptyNote.hidden = true;
+    for await (const event of streamCaptions(ask, controller.signal)) {
+      if (event.object === 'caption.delta') cards.get(event.adapter)?.push(event.text);
+      else if (event.object === 'caption') cards.get(event.adapter.name)?.finish(event);
+      else cards.get(event.adapter.name)?.fail(event.error.message);
+    }
+    const rows = meanRows(before, await readMetrics());
+    for (const card of cards.values()) card.batch(rows);
+    outcome.textContent = [...cards.values()].map(({ element }) => element.querySelector('.text')?.textContent ?? '').join('. ');
+  } catch (error) {
+    const message = controller.signal.aborted ? 'Stopped.' : messageOf(error);
+    if (!controller.signal.aborted) say(message);
+    for (const card of cards.values()) if (card.open) card.fail(message);
+  } finally {
+    running = null;
+    submit.textContent = 'Caption';
+  }
+}
+
+/** What is asked for; null, and said, where something is missing. */
+function readAsk(): Ask | null {
+  const image = picture.file;
+  if (!image) {
+    say('Choose an image first.');
+    picture.focus();
+    return null;
+  }
+  const adapters = chooser.chosen;
+  if (adapters.length === 0) {
+    say('Choose at least one adapter.');
+    return null;
+  }
+  return { image, adapters, settings: settings() };
+}
+
+function settings(): Readonly<Record<string, string>> {
+  return { max_tokens: maxTokens.value, temperature: temperature.value, stream: 'true' };
+}
+
+function say(text: string): void {
+  problem.textContent = text;
+  problem.hidden = text === '';
+}
+
+/** Looks at the server once a second while the page is seen. */
+let timer: ReturnType<typeof setTimeout> | undefined;
+async function poll(): Promise<void> {
+  clearTimeout(timer);
+  if (document.visibilityState !== 'visible') return;
+  try {
+    const series = await readMetrics();
+    live.show(series);
+    await refreshAdapters(series);
+    backbone ??= await readyBackbone();
+    state.textContent = backbone === null ? 'the model is loading' : `${backbone} is ready`;
+    state.className = backbone === null ? 'state' : 'state good';
+  } catch {
+    backbone = null;
+    state.textContent = 'the server does not answer';
+    state.className = 'state bad';
+  }
+  clearTimeout(timer);
+  timer = setTimeout(() => void poll(), POLL_MS);
+}
+
+async function refreshAdapters(series: Series): Promise<void> {
+  const now = ADAPTER_SERIES.map((name) => series.get(`graft_${name}`)).join(' ');
+  if (now === adapterState) return;
+  chooser.show(await listAdapters());
+  adapterState = now;
+}
+
+function showSnippet(): void {
+  const chosen = document.querySelector<HTMLInputElement>('input[name=language]:checked');
+  const fields = { adapters: chooser.chosen.join(',') || 'NAME', ...settings() };
+  const url = new URL(CAPTIONS, document.baseURI).href;
+  code.textContent = snippet((chosen?.value ?? 'curl') as Language, { url, fileName: picture.file?.name ?? 'photo.jpg', fields });
+}
+
+/** Browsers give the clipboard to pages over TLS or on this machine only; elsewhere the text is selected, ready to be copied. */
+async function copySnippet(): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(code.textContent ?? '');
+    copy.textContent = 'Copied';
+  } catch {
+    getSelection()?.selectAllChildren(code);
+    copy.textContent = 'Selected';
+  }
+  setTimeout(() => {
+    copy.textContent = 'Copy';
+  }, 1500);
+}
+
+function messageOf(error: unknown): string {
+  // What fetch throws where there is no answer at all is a TypeError with each browser's own words.
+  if (error instanceof TypeError) return 'The server does not answer.';
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,63 @@
+import { describe, expect, test } from 'vitest';
+import { readEvents } from '../../../src/http/playground/events.js';
+import { meanRows, parseMetrics } from '../../../src/http/playground/metrics.js';
+import { snippet } from '../../../src/http/playground/snippet.js';
+
+describe('the stream that the page reads', () => {
+  const bodyOf = (...chunks: readonly Uint8Array<ArrayBuffer>[]) =>
+    new ReadableStream<Uint8Array<ArrayBuffer>>({
+      start(controller) {
+        for (const chunk of chunks) controller.enqueue(chunk);
+        controller.close();
+      },
+    });
+  const collect = async (body: ReadableStream<Uint8Array<ArrayBuffer>>) => {
+    const events: string[] = [];
+    for await (const event of readEvents(body)) events.push(event);
+    return events;
+  };
+  const bytes = new TextEncoder().encode('data: {"text":"caf\u00e9"}\n\ndata: 2\n\ndata: [DONE]\n\n');
+
+  test('reads the same however it was cut, within a character too', async () => {
+    for (let cut = 1; cut < bytes.length; cut++) {
+      expect(await collect(bodyOf(bytes.slice(0, cut), bytes.slice(cut)))).toEqual(['{"text":"caf\u00e9"}', '2']);
+    }
+  });
+
+  test('is not complete without its end', async () => {
+    await expect(collect(bodyOf(bytes.slice(0, -20)))).rejects.toThrow(/before the captions were complete/);
+  });
+});
+
+test('metrics are read by series, and the mean batch is that of the steps between two looks', () => {
+  const look = (sum: number, count: number) =>
+    parseMetrics(
+      `# HELP x y 1\n# TYPE x gauge\nx{tier="ram"} 3\ngraft_batch_size_sum ${sum}\ngraft_batch_size_count ${count}\nup +Inf\n`,
+    );
+  expect(look(8, 4).get('x{tier="ram"}')).toBe(3);
+  expect([...look(8, 4).keys()]).toHaveLength(4);
+  expect(meanRows(look(8, 4), look(20, 8))).toBe(3);
+  expect(meanRows(look(8, 4), look(8, 4))).toBeNull();
+});
+
+describe('the request as code', () => {
+  const request = {
+    url: 'http://localhost:8080/v1/captions',
+    fileName: 'photo.jpg',
+    fields: { adapters: 'a,b', stream: 'true' },
+  };
+
+  test('is what a shell and a script take', () => {
+    expect(snippet('curl', request)).toBe(
+      'curl -N http://localhost:8080/v1/captions \\\n  -F image=@photo.jpg \\\n  -F adapters=a,b \\\n  -F stream=true',
+    );
+    expect(snippet('fetch', request)).toContain("form.append('adapters', 'a,b');");
+  });
+
+  test('a hostile file name or URL stays a value', () => {
+    const curl = snippet('curl', { ...request, fileName: `a'; rm "x",$(y).jpg` });
+    expect(curl).toContain(`-F 'image=@"a'\\''; rm \\"x\\",$(y).jpg"'`);
+    const script = snippet('fetch', { ...request, url: `http://h/'+alert("1")+'\\` });
+    expect(script).toContain(`fetch('http://h/\\'+alert("1")+\\'\\\\', {`);
+  });
+});
