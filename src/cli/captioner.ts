@@ -13,7 +13,7 @@ import { Tokenizer } from '../backbone/tokenizer.js';
 import type { Member } from '../engine/batch.js';
 import { Engine } from '../engine/engine.js';
 import { decay } from '../engine/sampler.js';
-import { type Sampling, strategyFor, widthOf } from '../engine/strategy.js';
+import { GREEDY, type Sampling, strategyFor, widthOf } from '../engine/strategy.js';
 import { AppError } from '../errors.js';
 import { decodePixels } from '../images/decode.js';
 import { TextStream } from '../serving/text.js';
@@ -22,18 +22,8 @@ import { type SequenceOptions, type Sequences, tokenize } from '../training/sequ
 
 /** The caller's own files: the limits only tell a mistake from an image. */
 const LIMITS = { maxPixels: 200_000_000, timeoutMs: 60_000 };
-const GREEDY: Sampling = {
-  maxTokens: 48,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  repetitionPenalty: 1,
-  seed: 0,
-  n: 1,
-  numBeams: 1,
-  lengthPenalty: 1,
-  earlyStopping: false,
-};
+/** Tokens of the longest caption, where nobody says. */
+const MAX_TOKENS = 48;
 const VISION_CACHE_BYTES = 64e6;
 /** Of one run that scores: with a large vocabulary, the logits of a few captions are larger than all else. */
 const MAX_LOGITS = 64 * 1024 ** 2;
@@ -95,7 +85,7 @@ export class Captioner {
     adapter,
     threads,
     batch,
-    maxTokens = GREEDY.maxTokens,
+    maxTokens = MAX_TOKENS,
     numBeams = 1,
   }: CaptionerOptions): Promise<Captioner> {
     const description = await describeBackbone(await readBackbone(backbone));

@@ -18,6 +18,19 @@ export interface Sampling {
   readonly earlyStopping: boolean;
 }
 
+/** The most likely token every time: one sequence, the same whatever the seed. */
+export const GREEDY: Omit<Sampling, 'maxTokens'> = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  repetitionPenalty: 1,
+  seed: 0,
+  n: 1,
+  numBeams: 1,
+  lengthPenalty: 1,
+  earlyStopping: false,
+};
+
 export interface Draw {
   /** The live sequences from here on: sequence i continues old sequence parents[i] with tokens[i]. Empty: all is finished. */
   readonly parents: readonly number[];

@@ -273,8 +273,8 @@ describe('what the interpreter computes is what onnxruntime computes', () => {
     const expected = await runInRuntime(graph, outputs, feeds);
     outputs.forEach((output, index) => {
       const received = values.get(output.name);
-      expect(received).toBeDefined();
-      if (received) expectSame(received, expected[index] as Feed & { data: Float64Array }, 1e-5, output.name);
+      if (!received) throw new Error(`Expected a value of ${output.name} but the interpreter gave none`);
+      expectSame(received, expected[index] as Feed & { data: Float64Array }, 1e-5, output.name);
     });
   });
 
