@@ -1,4 +1,7 @@
 /** Captions of a scene for many tasks: of one picture, what each adapter is asked to say. A new task is a line of the table. */
+
+import type { Random } from '../../src/scenes/dice.js';
+import type { Scene } from '../../src/scenes/world.js';
 import { ENGLISH, lexiconOf, sentence } from './captions/english.js';
 import { FRENCH, french } from './captions/french.js';
 import { GERMAN, german } from './captions/german.js';
@@ -6,8 +9,6 @@ import type { Lexicon } from './captions/lexicon.js';
 import { alt, colours, counting, LISTS, relations, tags } from './captions/lists.js';
 import { PIRATE } from './captions/pirate.js';
 import { planFor } from './captions/plan.js';
-import type { Random } from './dice.js';
-import type { Scene } from './world.js';
 
 /** What a caption of a task has to tell, and can get wrong. `words`: all of them are words of its language. */
 export type Aspect = 'objects' | 'colours' | 'counts' | 'sizes' | 'relations' | 'background' | 'words';

@@ -5,12 +5,12 @@ import sharp from 'sharp';
 import { isAbsent } from '../../src/adapter/file.js';
 import { mapConcurrent } from '../../src/adapter/scan.js';
 import { AppError } from '../../src/errors.js';
+import { drawScene } from '../../src/scenes/scene.js';
+import type { Scene } from '../../src/scenes/world.js';
 import { publishFolder } from '../../src/tensor/folder.js';
 import { stream } from '../../src/training/random.js';
 import { captionsOf, type Task } from './captions.js';
-import { takePicture } from './draw.js';
-import { drawScene } from './scene.js';
-import type { Scene } from './world.js';
+import { takePicture } from './picture.js';
 
 export interface FolderOptions {
   readonly out: string;
@@ -44,7 +44,10 @@ export async function writeScenes(
     await mkdir(join(folder, 'images'));
     let finished = 0;
     await mapConcurrent([...scenes.entries()], CONCURRENT, async ([index, scene]) => {
-      await writeFile(join(folder, images[index] as string), await takePicture(scene, stream(seed, 'picture', index), size));
+      await writeFile(
+        join(folder, images[index] as string),
+        (await takePicture(scene, stream(seed, 'picture', index), size)).jpeg,
+      );
       done(++finished);
     });
     const lines = (row: (scene: Scene, index: number) => object): string =>

@@ -2,10 +2,11 @@
  * Whether a caption is true: it is read back into claims, and each claim is held against the scene. Any words of the language will do,
  * in any order that makes sense, so that what a trained model says can be scored by what it got right.
  */
+
+import { placesOf, relationsOf } from '../../src/scenes/geometry.js';
+import type { Background, Colour, Group, Kind, Place, Relation, Scene, Size } from '../../src/scenes/world.js';
 import type { Lexicon } from './captions/lexicon.js';
 import { type Aspect, rowOf, type Task } from './captions.js';
-import { placesOf, relationsOf } from './geometry.js';
-import type { Background, Colour, Group, Kind, Place, Relation, Scene, Size } from './world.js';
 
 /** One verdict for each aspect that the task has. Right: all that is said is true, and nothing that the task asks for is missing. */
 export type Judgement = Readonly<Partial<Record<Aspect, boolean>>>;

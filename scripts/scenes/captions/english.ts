@@ -1,6 +1,6 @@
 /** English sentences. The words are a table, so that another way of speaking is another table. */
-import { chance, pick, type Random } from '../dice.js';
-import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../world.js';
+import { chance, pick, type Random } from '../../../src/scenes/dice.js';
+import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../../../src/scenes/world.js';
 import { Lexicon, type Noun } from './lexicon.js';
 import { type Fact, type Plan, wordsFor } from './plan.js';
 

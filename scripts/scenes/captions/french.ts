@@ -2,8 +2,8 @@
  * French sentences. Articles and adjectives agree with gender and number, `de` melts into what follows, small and large stand before
  * their noun and colours behind it.
  */
-import { chance, pick, type Random } from '../dice.js';
-import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../world.js';
+import { chance, pick, type Random } from '../../../src/scenes/dice.js';
+import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../../../src/scenes/world.js';
 import { Lexicon } from './lexicon.js';
 import { type Fact, type Plan, wordsFor } from './plan.js';
 

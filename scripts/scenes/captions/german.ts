@@ -2,8 +2,8 @@
  * German sentences. Adjectives take the mixed endings after `ein` and the strong ones after a number; every preposition here says where
  * something is, and so takes the dative.
  */
-import { pick, type Random } from '../dice.js';
-import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../world.js';
+import { pick, type Random } from '../../../src/scenes/dice.js';
+import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../../../src/scenes/world.js';
 import { Lexicon } from './lexicon.js';
 import { type Fact, type Plan, wordsFor } from './plan.js';
 

@@ -1,5 +1,13 @@
 /** What words mean: the judge's way back from a caption to what it claims. Of phrases that begin alike, the longest one counts. */
-import { type Background, type Colour, type Kind, MAX_COUNT, type Place, type Relation, type Size } from '../world.js';
+import {
+  type Background,
+  type Colour,
+  type Kind,
+  MAX_COUNT,
+  type Place,
+  type Relation,
+  type Size,
+} from '../../../src/scenes/world.js';
 
 export type Meaning =
   | { readonly is: 'kind'; readonly kind: Kind; readonly number: 'one' | 'many' | 'any' }

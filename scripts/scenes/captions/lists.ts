@@ -1,6 +1,6 @@
 /** Tasks that ask for one thing each, in English: how many, which colours, what stands where, a text for those who cannot see, tags. */
-import { chance, pick, type Random, shuffled } from '../dice.js';
-import { type Group, PLACES, type Scene } from '../world.js';
+import { chance, pick, type Random, shuffled } from '../../../src/scenes/dice.js';
+import { type Group, PLACES, type Scene } from '../../../src/scenes/world.js';
 import { COUNTS, counted, definite, ENGLISH, lexiconOf, numbered, verb } from './english.js';
 import { planFor, wordsFor } from './plan.js';
 

@@ -1,7 +1,7 @@
 /** What a sentence is going to say, before any language says it: which group comes first, and how the others stand to it. */
-import { chance, pick, type Random, shuffled } from '../dice.js';
-import { placesOf, relationsOf } from '../geometry.js';
-import type { Group, Kind, Place, Relation, Scene } from '../world.js';
+import { chance, pick, type Random, shuffled } from '../../../src/scenes/dice.js';
+import { placesOf, relationsOf } from '../../../src/scenes/geometry.js';
+import type { Group, Kind, Place, Relation, Scene } from '../../../src/scenes/world.js';
 
 /** "`subject` is `relation` `object`." */
 export interface Fact {

@@ -7,8 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { captionsOf } from '../../../../scripts/scenes/captions.js';
 import { sceneAt, writeScenes } from '../../../../scripts/scenes/folder.js';
 import { isRight, judge } from '../../../../scripts/scenes/judge.js';
-import type { Scene } from '../../../../scripts/scenes/world.js';
 import { parseSceneOptions } from '../../../../scripts/scenes.js';
+import type { Scene } from '../../../../src/scenes/world.js';
 import { stream } from '../../../../src/training/random.js';
 
 let root: string;

@@ -1,8 +1,7 @@
 /**
- * A scene as a picture: the truth drawn as SVG by one hand of many, then taken with a bad camera (shift, tilt, blur, noise, JPEG), so that
- * no two pictures of one scene are alike. The scene of a seed stays the same for ever; its pixels are those of the librsvg that draws them.
+ * A scene drawn as SVG, by one hand of many and seen a little askew, so that no two drawings of one scene are alike. Plain text: whoever has
+ * something that shows SVG can have pictures, a browser as well as a script.
  */
-import sharp from 'sharp';
 import { between, chance, type Random } from './dice.js';
 import { bottom } from './geometry.js';
 import { drawBackdrop } from './shapes/backdrop.js';
@@ -12,8 +11,17 @@ import { drawStyle, type Style } from './shapes/style.js';
 import type { Tone } from './shapes/tone.js';
 import { type Box, type Group, NATURES, type Scene } from './world.js';
 
+/** What part of the scene the picture shows: from a corner and so wide, in the scene's own units, after a turn about its middle. */
+export interface View {
+  readonly left: number;
+  readonly top: number;
+  readonly edge: number;
+  /** Degrees, clockwise. */
+  readonly tilt: number;
+}
+
 /** The scene as SVG of `size` pixels an edge. */
-export function sceneSvg(scene: Scene, random: Random, size: number): string {
+export function sceneSvg(scene: Scene, random: Random, size: number): { readonly svg: string; readonly view: View } {
   const style = drawStyle(random);
   const { svg, sky, ground } = drawBackdrop(scene.background, scene.horizon, random);
   const things = scene.groups
@@ -24,25 +32,16 @@ export function sceneSvg(scene: Scene, random: Random, size: number): string {
     const middle = box.top + box.height / 2;
     return thing(group, box, { style, ground: middle < scene.horizon ? sky : ground, id: `paint${index}`, random });
   });
-  const zoom = between(random, 0.96, 1);
-  const shift = (): string => number(between(random, -1.5, 1.5) + (100 - 100 * zoom) / 2);
-  const view = `${shift()} ${shift()} ${number(100 * zoom)} ${number(100 * zoom)}`;
-  const tilt = number(between(random, -1.2, 1.2));
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${size}" height="${size}" viewBox="${view}"><g transform="rotate(${tilt} 50 50)">${svg}${drawn.join('')}</g></svg>`;
+  const view = drawView(random);
+  const box = [view.left, view.top, view.edge, view.edge].map((length) => number(100 * length)).join(' ');
+  const whole = `<svg xmlns="http://www.w3.org/2000/svg" width="${size}" height="${size}" viewBox="${box}"><g transform="rotate(${number(view.tilt)} 50 50)">${svg}${drawn.join('')}</g></svg>`;
+  return { svg: whole, view };
 }
 
-/** The scene as a JPEG of `size` pixels an edge. */
-export async function takePicture(scene: Scene, random: Random, size: number): Promise<Uint8Array> {
-  const svg = sceneSvg(scene, random, size);
-  const blur = chance(random, 0.3) ? between(random, 0.35, 0.8) * (size / 128) : 0;
-  const noise = chance(random, 0.6) ? between(random, 2, 12) : 0;
-  const quality = Math.round(between(random, 58, 94));
-  const drawing = sharp(Buffer.from(svg)).removeAlpha();
-  const { data, info } = await (blur >= 0.3 ? drawing.blur(blur) : drawing).raw().toBuffer({ resolveWithObject: true });
-  if (noise > 0) addNoise(data, noise, random);
-  return sharp(data, { raw: { width: info.width, height: info.height, channels: info.channels } })
-    .jpeg({ quality })
-    .toBuffer();
+function drawView(random: Random): View {
+  const edge = between(random, 0.96, 1);
+  const shift = (): number => between(random, -0.015, 0.015) + (1 - edge) / 2;
+  return { left: shift(), top: shift(), edge, tilt: between(random, -1.2, 1.2) };
 }
 
 interface Surroundings {
@@ -66,13 +65,4 @@ function thing({ kind, colour, stand }: Group, box: Box, { style, ground, id, ra
       ? `<ellipse cx="${number(cx + 0.6)}" cy="${number(100 * bottom(box) - 0.4)}" rx="${number(46 * box.width)}" ry="${number(100 * box.height * 0.05)}" fill="#101428" fill-opacity=".22"/>`
       : '';
   return `${shadow}<g transform="${place}">${pen.svg()}</g>`;
-}
-
-/** The same for all three channels, as film has it. Sums of two draws lie about the middle. */
-function addNoise(pixels: Uint8Array, strength: number, random: Random): void {
-  for (let at = 0; at < pixels.length; at += 3) {
-    const change = (random() + random() - 1) * strength;
-    for (let channel = at; channel < at + 3; channel++)
-      pixels[channel] = Math.min(255, Math.max(0, Math.round((pixels[channel] as number) + change)));
-  }
 }

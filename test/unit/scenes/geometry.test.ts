@@ -1,7 +1,7 @@
 /** Facts read from boxes by hand: what anybody would say of them, and what nobody could. */
 import { describe, expect, it } from 'vitest';
-import { covered, placesOf, relationsOf } from '../../../../scripts/scenes/geometry.js';
-import type { Box, Group } from '../../../../scripts/scenes/world.js';
+import { covered, placesOf, relationsOf } from '../../../src/scenes/geometry.js';
+import type { Box, Group } from '../../../src/scenes/world.js';
 
 function group(box: readonly [left: number, top: number, width: number, height: number], more: Partial<Group> = {}): Group {
   const [left, top, width, height] = box;

@@ -2,7 +2,6 @@
  * Drawing a scene's truth: first what is there, then where it stands. Things are put down at random and taken back as long as they hide each
  * other or leave it open how they stand to each other, so what a caption can say is always plain to see.
  */
-import { stream } from '../../src/training/random.js';
 import { between, chance, pick, type Random, shuffled, weighted } from './dice.js';
 import { around, bottom, covered, HIDDEN, placesOf, relationsOf, right } from './geometry.js';
 import {
@@ -37,9 +36,8 @@ const ROWS: Readonly<Record<number, readonly string[]>> = { 3: ['12', '21'], 4: 
 
 type Wish = Omit<Group, 'box' | 'items'>;
 
-/** The same scene for the same seed or stream, for ever. */
-export function drawScene(seed: number | Random): Scene {
-  const random = typeof seed === 'number' ? stream(seed, 'scene') : seed;
+/** The same scene for the same stream of numbers, for ever. */
+export function drawScene(random: Random): Scene {
   for (;;) {
     const background = pick(random, BACKGROUNDS);
     const horizon = background === 'room' ? between(random, 0.6, 0.72) : between(random, 0.44, 0.64);

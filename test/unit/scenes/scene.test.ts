@@ -1,12 +1,12 @@
 /** Scenes hold together (nothing is hidden, every pair has a relation), stay what they were for ever, and cannot be guessed. */
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { covered, placesOf, relationsOf } from '../../../../scripts/scenes/geometry.js';
-import { drawScene } from '../../../../scripts/scenes/scene.js';
-import { BACKGROUNDS, COLOURS, KINDS, MAX_COUNT, SIZES } from '../../../../scripts/scenes/world.js';
-import { stream } from '../../../../src/training/random.js';
+import { covered, placesOf, relationsOf } from '../../../src/scenes/geometry.js';
+import { drawScene } from '../../../src/scenes/scene.js';
+import { BACKGROUNDS, COLOURS, KINDS, MAX_COUNT, SIZES } from '../../../src/scenes/world.js';
+import { stream } from '../../../src/training/random.js';
 
-const scenes = Array.from({ length: 1500 }, (_, seed) => drawScene(seed));
+const scenes = Array.from({ length: 1500 }, (_, seed) => drawScene(stream(seed, 'scene')));
 const groups = scenes.flatMap((scene) => scene.groups);
 
 function shares<T>(values: readonly T[]): Map<T, number> {

@@ -1,9 +1,10 @@
 /** Pictures show the truth: where a thing should be there is its colour, whatever the style, the noise and the ground. */
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import { sceneSvg, takePicture } from '../../../../scripts/scenes/draw.js';
-import { drawScene } from '../../../../scripts/scenes/scene.js';
-import { BACKGROUNDS, type Box, COLOURS, type Colour, KINDS, NATURES, type Scene } from '../../../../scripts/scenes/world.js';
+import { takePicture } from '../../../../scripts/scenes/picture.js';
+import { sceneSvg } from '../../../../src/scenes/drawing.js';
+import { drawScene } from '../../../../src/scenes/scene.js';
+import { BACKGROUNDS, type Box, COLOURS, type Colour, KINDS, NATURES, type Scene } from '../../../../src/scenes/world.js';
 import { stream } from '../../../../src/training/random.js';
 
 const SIZE = 128;
@@ -52,8 +53,9 @@ function ball(colour: Colour, background: Scene['background']): Scene {
 
 describe('takePicture', () => {
   it('is a JPEG of the size, the same for the same stream and another for another', async () => {
-    const scene = drawScene(3);
-    const [one, again, other] = await Promise.all([1, 1, 2].map((seed) => takePicture(scene, stream(seed), SIZE)));
+    const scene = drawScene(stream(3, 'scene'));
+    const pictures = await Promise.all([1, 1, 2].map((seed) => takePicture(scene, stream(seed), SIZE)));
+    const [one, again, other] = pictures.map(({ jpeg }) => jpeg);
     const { format, width, height, channels } = await sharp(one).metadata();
     expect({ format, width, height, channels }).toEqual({ format: 'jpeg', width: SIZE, height: SIZE, channels: 3 });
     expect(again).toEqual(one);
@@ -63,7 +65,7 @@ describe('takePicture', () => {
   it.each(COLOURS)('shows %s as a person would call it', async (colour) => {
     const seen: Colour[] = [];
     for (const [index, background] of [...BACKGROUNDS, ...BACKGROUNDS].entries()) {
-      const raster = await pixels(await takePicture(ball(colour, background), stream(index, colour), SIZE));
+      const raster = await pixels((await takePicture(ball(colour, background), stream(index, colour), SIZE)).jpeg);
       seen.push(nearest(middleOf(raster, inner)));
     }
     expect(seen).toEqual(seen.map(() => colour));
@@ -74,7 +76,7 @@ describe('takePicture', () => {
     const box: Box = { left: 0.3, top: 0.3, width: 0.3 * Math.sqrt(aspect), height: 0.3 / Math.sqrt(aspect) };
     const group = { kind, colour: 'blue', size: 'medium', stand: stands[0] ?? 'ground', count: 1, box, items: [box] } as const;
     const scene: Scene = { background: 'desert', horizon: 0.2, groups: [group] };
-    const svg = sceneSvg(scene, stream(1, 'kind'), SIZE);
+    const { svg } = sceneSvg(scene, stream(1, 'kind'), SIZE);
     // The same hand, before it drew the thing: its group is the last one of the picture.
     const empty = `${svg.slice(0, svg.lastIndexOf('<g transform="translate'))}</g></svg>`;
     const [drawn, ground] = await Promise.all(
