@@ -3,6 +3,7 @@
  * It appears whole or not at all (`publishFolder`).
  */
 import { basename, join, resolve } from 'node:path';
+import { fromFloat32, type WrittenDType } from '../tensor/convert.js';
 import { publishFolder, writeSynced } from '../tensor/folder.js';
 import { quote } from '../tensor/json.js';
 import { encodeSafetensors } from '../tensor/safetensors.js';
@@ -56,6 +57,8 @@ export interface AdapterNotes {
   readonly backbone?: { readonly language: CheckpointName; readonly vision: CheckpointName | null };
   readonly metrics?: Readonly<Record<string, unknown>>;
   readonly training?: Readonly<Record<string, unknown>>;
+  /** What the parameters are written as; float32 unless told. */
+  readonly dtype?: WrittenDType;
 }
 
 export interface CheckpointName {
@@ -90,7 +93,7 @@ function encodeDraft(name: string, draft: AdapterDraft): Map<string, Uint8Array>
     files.set(`${context}/${CONFIG_FILE}`, encodeJson(config));
     files.set(`${context}/${TENSORS_FILE}`, encodeSafetensors(tensors, [['format', 'pt']]));
   }
-  if (draft.projector !== null) files.set(PROJECTOR_FILE, encodeProjector(draft.projector));
+  if (draft.projector !== null) files.set(PROJECTOR_FILE, encodeProjector(draft.projector, draft.dtype));
   return files;
 }
 
@@ -126,11 +129,11 @@ function encodeGroups(draft: AdapterDraft): EncodedGroup[] {
   const language = draft.backbone?.language.name ?? null;
   const encode = <T>(
     groups: Groups<T>,
-    encodeGroup: (group: GroupDraft<T>, targets: readonly string[]) => Omit<EncodedGroup, 'context'>,
+    encodeGroup: (group: GroupDraft<T>, tensor: TensorOf, targets: readonly string[]) => Omit<EncodedGroup, 'context'>,
   ) =>
     [...groups].map(([context, group]): EncodedGroup => {
       const targets = group.targetModules ?? [...group.modules.keys()].sort();
-      const { config, tensors } = encodeGroup(group, targets);
+      const { config, tensors } = encodeGroup(group, tensorOf(draft.dtype), targets);
       const common = { base_model_name_or_path: language, task_type: 'CAUSAL_LM', inference_mode: true, target_modules: targets };
       return { context, config: { ...common, ...config }, tensors };
     });
@@ -140,7 +143,7 @@ function encodeGroups(draft: AdapterDraft): EncodedGroup[] {
     case 'ia3':
       return encode(draft.groups, encodeIa3);
     case 'bitfit':
-      return encode(draft.groups, ({ modules }) => ({
+      return encode(draft.groups, ({ modules }, tensor) => ({
         config: { peft_type: PEFT_TYPES.bitfit, bias: 'none' },
         tensors: [...modules].map(([module, bias]) => [`base_model.model.${module}.bias`, tensor([bias.length], bias)]),
       }));
@@ -149,7 +152,7 @@ function encodeGroups(draft: AdapterDraft): EncodedGroup[] {
   }
 }
 
-function encodeLora({ modules, rankStabilized = false }: GroupDraft<LoraDraft>): Omit<EncodedGroup, 'context'> {
+function encodeLora({ modules, rankStabilized = false }: GroupDraft<LoraDraft>, tensor: TensorOf): Omit<EncodedGroup, 'context'> {
   const rank = mostFrequent([...modules.values()].map((module) => module.rank));
   const alpha = mostFrequent([...modules.values()].map((module) => module.alpha));
   const differing = (value: (module: LoraDraft) => number, usual: number) =>
@@ -176,7 +179,11 @@ function encodeLora({ modules, rankStabilized = false }: GroupDraft<LoraDraft>):
   };
 }
 
-function encodeIa3({ modules }: GroupDraft<Ia3Draft>, targets: readonly string[]): Omit<EncodedGroup, 'context'> {
+function encodeIa3(
+  { modules }: GroupDraft<Ia3Draft>,
+  tensor: TensorOf,
+  targets: readonly string[],
+): Omit<EncodedGroup, 'context'> {
   const scalesInput = (target: string): boolean => {
     const sides = new Set([...modules].filter(([name]) => hasSuffix(name, target)).map(([, module]) => module.side));
     if (sides.size > 1) throw new RangeError(`Expected ${target} to scale one side but received both`);
@@ -191,17 +198,25 @@ function encodeIa3({ modules }: GroupDraft<Ia3Draft>, targets: readonly string[]
   };
 }
 
-function encodeProjector({ weight, bias }: { weight: Float32Array; bias: Float32Array }): Uint8Array {
+function encodeProjector(
+  { weight, bias }: { weight: Float32Array; bias: Float32Array },
+  dtype: WrittenDType | undefined,
+): Uint8Array {
+  const tensor = tensorOf(dtype);
   return encodeSafetensors([
     ['weight', tensor([bias.length, weight.length / bias.length], weight)],
     ['bias', tensor([bias.length], bias)],
   ]);
 }
 
-function tensor(shape: readonly number[], values: Float32Array): Tensor {
-  if (!shape.every(Number.isSafeInteger))
-    throw new RangeError(`Expected whole rows but received a tensor of [${shape.join(', ')}]`);
-  return { dtype: 'float32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+type TensorOf = (shape: readonly number[], values: Float32Array) => Tensor;
+
+function tensorOf(dtype: WrittenDType = 'float32'): TensorOf {
+  return (shape, values) => {
+    if (!shape.every(Number.isSafeInteger))
+      throw new RangeError(`Expected whole rows but received a tensor of [${shape.join(', ')}]`);
+    return fromFloat32(values, shape, dtype);
+  };
 }
 
 function encodeJson(value: object): Uint8Array {

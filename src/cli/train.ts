@@ -118,6 +118,7 @@ async function publish(
   const notes: Notes = {
     task: options.task,
     prompt: options.prompt,
+    dtype: options.dtype,
     metrics: progress.best ? { validation_perplexity: Math.exp(progress.best.loss), best_step: progress.best.step } : {},
     training: {
       data: basename(options.data),

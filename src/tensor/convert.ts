@@ -39,6 +39,16 @@ export function float32FromBfloat16(bits: Uint16Array): Float32Array {
   return new Float32Array(wide.buffer);
 }
 
+/** What a trained tensor can be written as. */
+export const WRITTEN_DTYPES = ['float32', 'float16', 'bfloat16'] as const;
+export type WrittenDType = (typeof WRITTEN_DTYPES)[number];
+
+/** float32 values as a tensor of a dtype, rounded to nearest; float32 itself is viewed, not copied. */
+export function fromFloat32(values: Float32Array, shape: readonly number[], dtype: WrittenDType): Tensor {
+  const stored = dtype === 'float32' ? values : dtype === 'float16' ? float16FromFloat32(values) : bfloat16FromFloat32(values);
+  return { dtype, shape, data: new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength) };
+}
+
 /** float16 bits, rounded to nearest even; what is too large becomes infinity, NaN stays NaN. */
 export function float16FromFloat32(values: Float32Array): Uint16Array {
   const bits = bitsOf(values);

@@ -14,6 +14,7 @@ import {
   text,
   toggle,
 } from '../settings.js';
+import { WRITTEN_DTYPES } from '../tensor/convert.js';
 
 export const TRAIN_SETTINGS = {
   backbone: location('Backbone to train on: a folder with backbone.json, that file, or a language checkpoint folder (text only)'),
@@ -50,6 +51,10 @@ export const TRAIN_SETTINGS = {
     default: 'checkpoint' as const,
   },
   task: { ...optional(text('What the adapter is for, for those who list it')), default: null },
+  dtype: {
+    ...choice(WRITTEN_DTYPES, 'float32, float16 or bfloat16: what the result is written as; training computes in float32'),
+    default: 'float32' as const,
+  },
   prompt: { ...anyText('Task prompt after the image, before the caption'), default: '' },
 
   steps: { ...optional(integer(1, 1e9, 'Updates; default: as --epochs says')), default: null },
@@ -125,6 +130,8 @@ const INDIFFERENT = new Set([
   'strict',
   'samples',
   'task',
+  // Changes what is written, after the last step.
+  'dtype',
   'checkpointEvery',
   // The same numbers to the bit, so a run that ran out of memory can go on with it.
   'recompute',

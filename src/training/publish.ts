@@ -6,6 +6,7 @@ import type { AdapterPlan } from '../adapter/plan.js';
 import { type AdapterDraft, type AdapterNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
 import type { BackboneDescription } from '../backbone/backbone.js';
 import { kindOf, type LinearModule } from '../backbone/module.js';
+import { fromFloat32, type WrittenDType } from '../tensor/convert.js';
 import { publishFolder, syncFolder, writeSynced } from '../tensor/folder.js';
 import { writeSafetensors } from '../tensor/safetensors.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -14,7 +15,7 @@ import type { Parameters } from './parameters.js';
 import { PROJECTOR } from './program.js';
 
 /** What the manifest tells besides the parameters. */
-export type Notes = Pick<AdapterNotes, 'prompt' | 'metrics' | 'training'> & { readonly task: string | null };
+export type Notes = Pick<AdapterNotes, 'prompt' | 'metrics' | 'training' | 'dtype'> & { readonly task: string | null };
 
 /** Writes the adapter of a plan; `values` are laid out like the parameters. */
 export async function publishAdapter(
@@ -120,10 +121,11 @@ export async function publishBackbone(
   await publishFolder(folder, async (temporary) => {
     const language = join(temporary, 'language');
     await mkdir(language);
-    await copyCheckpointFiles(backbone.languageFolder, language);
+    const { dtype = 'float32' } = notes;
+    await copyCheckpointFiles(backbone.languageFolder, language, dtype);
     const weights = parameters.shapes
       .filter((each) => each.name !== PROJECTOR.weight && each.name !== PROJECTOR.bias)
-      .map((each): [string, Tensor] => [each.name, tensorOf(each.shape, parameters.view(each.name, values))]);
+      .map((each): [string, Tensor] => [each.name, fromFloat32(parameters.view(each.name, values), each.shape, dtype)]);
     await writeSafetensors(join(language, 'model.safetensors'), weights, [['format', 'pt']]);
     await syncFolder(language);
     const manifest = { format: 'graft-backbone/1', name, vision: backbone.vision?.folder ?? null, language: 'language' };
@@ -138,15 +140,19 @@ export async function publishBackbone(
   });
 }
 
-/** Everything of a checkpoint but its weights. In a cache of downloads its files are links. */
-async function copyCheckpointFiles(from: string, to: string): Promise<void> {
+/** Everything of a checkpoint but its weights, whose dtype config.json tells. In a cache of downloads its files are links. */
+async function copyCheckpointFiles(from: string, to: string, dtype: WrittenDType): Promise<void> {
   for (const name of await readdir(from)) {
     if (!/\.(json|txt|jinja|model)$/.test(name) || name.endsWith('.index.json')) continue;
-    if ((await stat(join(from, name)).catch(() => undefined))?.isFile())
-      await writeSynced(join(to, name), await readFile(join(from, name)));
+    if (!(await stat(join(from, name)).catch(() => undefined))?.isFile()) continue;
+    const content = await readFile(join(from, name));
+    await writeSynced(join(to, name), name === 'config.json' ? withDType(content, dtype) : content);
   }
 }
 
-function tensorOf(shape: readonly number[], values: Float32Array): Tensor {
-  return { dtype: 'float32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+/** transformers knows the key under two names, of which `dtype` is the newer one. */
+function withDType(content: Uint8Array, dtype: WrittenDType): Uint8Array {
+  const config = JSON.parse(new TextDecoder().decode(content)) as Record<string, unknown>;
+  const key = 'dtype' in config ? 'dtype' : 'torch_dtype';
+  return new TextEncoder().encode(`${JSON.stringify({ ...config, [key]: dtype }, null, 2)}\n`);
 }

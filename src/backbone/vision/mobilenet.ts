@@ -6,8 +6,7 @@ import { z } from 'zod';
 import type { Graph, Value } from '../../onnx/graph.js';
 import { add, clip, conv2d, float32, reshape, transpose } from '../../onnx/ops.js';
 import { parseWith } from '../config.js';
-import type { Weights } from '../weights.js';
-import type { VisionModel } from './model.js';
+import type { VisionModel, VisionWeights } from './model.js';
 
 const schema = z.object({
   model_type: z.literal('mobilenet_v2'),
@@ -122,7 +121,7 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
     return [before(height), before(width), after(height), after(width)];
   }
 
-  async function apply(g: Graph, weights: Weights, prefix: string, x: Value, layer: Layer, bounds: Bounds): Promise<Value> {
+  async function apply(g: Graph, weights: VisionWeights, prefix: string, x: Value, layer: Layer, bounds: Bounds): Promise<Value> {
     const { weight, bias } = await foldBatchNorm(weights, prefix, layer, c.layer_norm_eps);
     const perGroup = layer.depthwise ? 1 : layer.inChannels;
     const y = conv2d(
@@ -191,7 +190,7 @@ function tensorsOf(prefix: string, { name, outChannels, inChannels, kernel, dept
 
 /** BN(conv(x)) = conv'(x): w' = w · γ / √(σ² + ε), b' = β − μ · γ / √(σ² + ε). */
 async function foldBatchNorm(
-  weights: Weights,
+  weights: VisionWeights,
   prefix: string,
   layer: Layer,
   epsilon: number,

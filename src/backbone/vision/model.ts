@@ -1,6 +1,16 @@
 /** What a vision family gives: how many tokens of which size an image becomes, and the graph that makes them. */
 import type { Graph, Value } from '../../onnx/graph.js';
-import type { Weights } from '../weights.js';
+import type { WeightSource } from '../language/model.js';
+
+/** A checkpoint (`Weights`), or what a trainer makes of it. */
+export interface VisionWeights extends WeightSource {
+  has(name: string): boolean;
+  /** Notes a fault where there is no such tensor. */
+  expect(name: string, shape: readonly number[]): void;
+  read(name: string, shape: readonly number[]): Promise<Float32Array>;
+  /** Throws one error for all faults so far. */
+  check(): void;
+}
 
 export interface VisionModel {
   readonly family: string;
@@ -9,5 +19,5 @@ export interface VisionModel {
   /** Tokens that an input of this size becomes. */
   imageTokens(height: number, width: number): number;
   /** Normalised pixels [images, 3, height, width] → features [images, tokens, imageDim], row by row of the image. */
-  build(g: Graph, weights: Weights, pixels: Value): Promise<Value>;
+  build(g: Graph, weights: VisionWeights, pixels: Value): Promise<Value>;
 }

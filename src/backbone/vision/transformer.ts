@@ -8,25 +8,11 @@ import { AppError } from '../../errors.js';
 import { gelu, quickGelu } from '../../onnx/activation.js';
 import type { Graph, Value } from '../../onnx/graph.js';
 import { layerNorm } from '../../onnx/norm.js';
-import {
-  add,
-  concat,
-  conv2d,
-  float32,
-  linear,
-  matmul,
-  mul,
-  repeatRows,
-  reshape,
-  silu,
-  split,
-  transpose,
-} from '../../onnx/ops.js';
+import { add, concat, float32, linear, matmul, mul, repeatRows, reshape, silu, split, transpose } from '../../onnx/ops.js';
 import { softmax } from '../../onnx/reduce.js';
 import type { Dim } from '../../onnx/shape.js';
-import type { Weights } from '../weights.js';
 import { bicubic } from './bicubic.js';
-import type { VisionModel } from './model.js';
+import type { VisionModel, VisionWeights } from './model.js';
 
 /** Bounds that no real model comes near, so that a config.json cannot ask for more than arithmetic and memory hold. */
 export const size = z
@@ -90,7 +76,7 @@ export function checkSizes(c: Shared, context: z.RefinementCtx): void {
 /** The tensors below one name of a checkpoint, for one graph. */
 export interface Tensors {
   readonly g: Graph;
-  readonly weights: Weights;
+  readonly weights: VisionWeights;
   readonly prefix: string;
 }
 
@@ -152,12 +138,12 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
 
   function embed(tensors: Tensors, pixels: Value): Value {
     const { g, weights, prefix } = tensors;
-    const [images, , height, width] = pixels.shape as [Dim, Dim, number, number];
+    const [, , height, width] = pixels.shape as [Dim, Dim, number, number];
     const [rows, columns] = grid(height, width);
     const kernel = weights.value(g, `${prefix}embeddings.patch_embeddings.projection.weight`, [d, 3, ...patch]);
     const bias = weights.value(g, `${prefix}embeddings.patch_embeddings.projection.bias`, [d]);
-    const map = conv2d(g, pixels, kernel, bias, { strides: patch });
-    const patches = transpose(g, reshape(g, map, [images, d, rows * columns]), [0, 2, 1]);
+    const filters = reshape(g, kernel, [d, 3 * patch[0] * patch[1]]);
+    const patches = add(g, linear(g, patchify(g, pixels, [rows, columns], patch), filters), bias);
     const learned = concat(
       g,
       tokens.map((name) => weights.value(g, `${prefix}embeddings.${name}`, [1, 1, d])),
@@ -211,6 +197,21 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
       return features;
     },
   };
+}
+
+/**
+ * Pixels [images, 3, height, width] → patches [images, rows · columns, 3 · down · across], row by row. A product with the kernel is then the
+ * convolution whose steps are as long as its kernel, and it has a gradient.
+ */
+function patchify(g: Graph, pixels: Value, [rows, columns]: Edges, [down, across]: Edges): Value {
+  const [images, channels] = pixels.shape as [Dim, number];
+  let whole = pixels;
+  for (const [axis, size] of [rows * down, columns * across].entries()) {
+    const rest = Number(whole.shape[axis + 2]) - size;
+    if (rest > 0) whole = split(g, whole, [size, rest], axis + 2)[0] as Value;
+  }
+  const cells = transpose(g, reshape(g, whole, [images, channels, rows, down, columns, across]), [0, 2, 4, 1, 3, 5]);
+  return reshape(g, cells, [images, rows * columns, channels * down * across]);
 }
 
 /** Whole patches down and across; what is left over at the end is not looked at. */

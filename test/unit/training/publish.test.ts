@@ -1,5 +1,5 @@
 /** What a run leaves behind is what was trained: an adapter reads back with the same numbers, a backbone opens with its new weights. */
-import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import { type BackboneDescription, describeBackbone, openWeights } from '../../.
 import { readBackbone } from '../../../src/backbone/manifest.js';
 import type { LinearModule } from '../../../src/backbone/module.js';
 import { Tokenizer } from '../../../src/backbone/tokenizer.js';
+import { fromFloat32, toFloat32 } from '../../../src/tensor/convert.js';
 import { adapterShapes, parameterName } from '../../../src/training/adapt.js';
 import { type ParameterShape, Parameters } from '../../../src/training/parameters.js';
 import { buildTraining, PROJECTOR } from '../../../src/training/program.js';
@@ -128,6 +129,23 @@ describe('publishAdapter', () => {
       weight: parameters.view(PROJECTOR.weight, values).slice(),
       bias: parameters.view(PROJECTOR.bias, values).slice(),
     });
+  });
+
+  it.each(['float16', 'bfloat16'] as const)('in %s: half the bytes, and every number rounded to nearest', async (dtype) => {
+    const { plan, parameters, values } = await published('wide', { method: 'bitfit' });
+    const folder = join(root, 'adapters', dtype);
+    await publishAdapter(folder, backbone, plan, parameters, values, { ...NOTES, dtype });
+    const { groups, projector } = await readAdapter(folder, backbone.target);
+    const rounded = (exact: Float32Array): Float32Array => toFloat32(fromFloat32(exact, [exact.length], dtype));
+    expect(projector?.weight).toEqual(rounded(parameters.view(PROJECTOR.weight, values)));
+    for (const { context, columns } of groups)
+      for (const module of plan.modules)
+        expect(columns.get(module.name)?.b).toEqual(
+          rounded(parameters.view(parameterName({ context, module, part: 'bias' }), values)),
+        );
+    const bytesOf = async (name: string): Promise<number> =>
+      (await stat(join(root, 'adapters', name, 'text', 'adapter_model.safetensors'))).size;
+    expect(await bytesOf(dtype)).toBeLessThan(0.8 * (await bytesOf('wide')));
   });
 
   it('says in the manifest what it was trained on and for', async () => {
@@ -255,6 +273,20 @@ describe('publishBackbone', () => {
     });
   });
 
+  it('in half precision says so in its config.json, as transformers reads it', async () => {
+    const { parameters, values } = drawn(await fullShapes(backbone), 3);
+    const folder = join(root, 'backbones', 'half');
+    await publishBackbone(folder, backbone, parameters, values, { ...NOTES, dtype: 'float16' });
+    expect(await json(folder, 'language', 'config.json')).toMatchObject({ torch_dtype: 'float16', model_type: 'llama' });
+    const again = await describeBackbone(await readBackbone(folder));
+    const { checkpoint, weights } = await openWeights(again.languageFolder, again.language);
+    for (const { name, shape } of parameters.shapes.filter(({ name }) => name.startsWith('model.')))
+      expect(await weights.read(name, shape), name).toEqual(
+        toFloat32(fromFloat32(parameters.view(name, values), shape, 'float16')),
+      );
+    await checkpoint.close();
+  });
+
   it('of text alone has no adapter', async () => {
     const text = await describeBackbone(await readBackbone(backbone.languageFolder));
     const { parameters, values } = drawn(await fullShapes(text), 4);
@@ -288,6 +320,9 @@ describe('publishBackbone', () => {
       [...others, 'config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'].sort(),
     );
     expect((await describeBackbone(await readBackbone(folder))).language.layerCount).toBe(2);
-    expect(await readFile(join(folder, 'language', 'config.json'))).toEqual(await readFile(join(blobs, 'config.json')));
+    const config = await json(backbone.languageFolder, 'config.json');
+    expect(await json(folder, 'language', 'config.json')).toEqual({ ...config, torch_dtype: 'float32' });
+    const tokenizer = (of: string): Promise<Uint8Array> => readFile(join(of, 'tokenizer.json'));
+    expect(await tokenizer(join(folder, 'language'))).toEqual(await tokenizer(backbone.languageFolder));
   });
 });

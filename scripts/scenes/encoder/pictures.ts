@@ -1,0 +1,95 @@
+/** Pictures to learn from, in memory: drawn once, looked at many times, each also in a mirror. */
+import sharp from 'sharp';
+import { mapConcurrent } from '../../../src/adapter/scan.js';
+import type { View } from '../../../src/scenes/drawing.js';
+import { drawScene } from '../../../src/scenes/scene.js';
+import type { Scene } from '../../../src/scenes/world.js';
+import { stream } from '../../../src/training/random.js';
+import { takePicture } from '../picture.js';
+import { type Answers, answersFor, mirrored, QUESTION_NAMES, type Question } from './cells.js';
+
+const CONCURRENT = 8;
+
+interface Example {
+  readonly scene: Scene;
+  readonly view: View;
+  /** [edge, edge, 3] */
+  readonly pixels: Uint8Array;
+}
+
+export interface PictureBatch {
+  readonly images: number;
+  /** [images, edge, edge, 3] */
+  readonly pixels: Uint8Array;
+  /** [images · cells] */
+  readonly answers: Readonly<Record<Question, BigInt64Array>>;
+}
+
+export class Pictures {
+  readonly #examples: readonly Example[];
+  readonly #edge: number;
+  readonly #grid: number;
+
+  private constructor(examples: readonly Example[], edge: number, grid: number) {
+    this.#examples = examples;
+    this.#edge = edge;
+    this.#grid = grid;
+  }
+
+  static async draw(
+    { seed, count, edge, grid }: { seed: number; count: number; edge: number; grid: number },
+    done: (pictures: number) => void,
+  ): Promise<Pictures> {
+    sharp.concurrency(1);
+    const examples: Example[] = [];
+    let finished = 0;
+    await mapConcurrent(
+      Array.from({ length: count }, (_, index) => index),
+      CONCURRENT,
+      async (index) => {
+        const scene = drawScene(stream(seed, 'scene', index));
+        const { jpeg, view } = await takePicture(scene, stream(seed, 'picture', index), edge);
+        const pixels = await sharp(jpeg).raw().toBuffer();
+        examples[index] = { scene, view, pixels };
+        done(++finished);
+      },
+    );
+    return new Pictures(examples, edge, grid);
+  }
+
+  get count(): number {
+    return this.#examples.length;
+  }
+
+  sceneAt(index: number): Scene {
+    return (this.#examples[index] as Example).scene;
+  }
+
+  /** Of each index its picture, in a mirror where `isMirrored` says so. */
+  batch(indexes: ArrayLike<number>, isMirrored: (index: number) => boolean): PictureBatch {
+    const images = indexes.length;
+    const [edge, cells] = [this.#edge, this.#grid ** 2];
+    const pixels = new Uint8Array(images * edge * edge * 3);
+    const answers = Object.fromEntries(
+      QUESTION_NAMES.map((name) => [name, new BigInt64Array(images * cells)]),
+    ) as Record<Question, BigInt64Array>;
+    for (let at = 0; at < images; at++) {
+      const example = this.#examples[indexes[at] as number] as Example;
+      const isFlipped = isMirrored(indexes[at] as number);
+      const { scene, view } = isFlipped ? mirrored(example.scene, example.view) : example;
+      const right: Answers = answersFor(scene, view, this.#grid);
+      for (const name of QUESTION_NAMES) answers[name].set(BigInt64Array.from(right[name], BigInt), at * cells);
+      const raster = pixels.subarray(at * edge * edge * 3);
+      if (isFlipped) mirror(example.pixels, raster, edge);
+      else raster.set(example.pixels);
+    }
+    return { images, pixels, answers };
+  }
+}
+
+function mirror(from: Uint8Array, to: Uint8Array, edge: number): void {
+  for (let y = 0; y < edge; y++)
+    for (let x = 0; x < edge; x++)
+      for (let channel = 0; channel < 3; channel++)
+        to[(y * edge + x) * 3 + channel] = from[(y * edge + edge - 1 - x) * 3 + channel] as number;
+}
