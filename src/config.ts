@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { AppError } from './errors.js';
@@ -13,9 +14,25 @@ import { bytes, choice, count, integer, kebab, location, optional, type Setting,
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
+/** What is served unless told: a small backbone that comes with the package, and its adapters. The same place from src and from dist. */
+const SHIPPED = {
+  backbone: fileURLToPath(new URL('../models/scenes', import.meta.url)),
+  adapters: fileURLToPath(new URL('../adapters', import.meta.url)),
+};
+
 const SETTINGS = {
-  backbone: location('Backbone: a folder with backbone.json, that file, or a language checkpoint folder (text only)'),
-  adapters: { ...optional(location('Folder of adapters, one a sub-folder; default ./adapters where it exists')), default: null },
+  backbone: {
+    ...location(
+      'Backbone: a folder with backbone.json, that file, or a language checkpoint folder (text only); default: the one that comes along, which knows drawn scenes only',
+    ),
+    default: SHIPPED.backbone,
+  },
+  adapters: {
+    ...optional(
+      location('Folder of adapters, one a sub-folder; default ./adapters where it exists, or those of the default backbone'),
+    ),
+    default: null,
+  },
   host: { ...text('Address to listen on'), default: '127.0.0.1' },
   port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
   maxBatch: { ...integer(1, 1024, 'Sequences that run at once; every one reserves its key-value cache'), default: 32 },
@@ -66,8 +83,8 @@ export interface FlagInfo {
 
 export function flagInfos(): FlagInfo[] {
   return CONFIG_KEYS.map((key) => {
-    const { help, default: value }: Setting<string | number | null> = SETTINGS[key];
-    const shown = value === undefined || value === null ? '' : ` (default ${value})`;
+    const { help, default: value, isPath }: Setting<string | number | null> = SETTINGS[key];
+    const shown = value === undefined || value === null || isPath ? '' : ` (default ${value})`;
     return { key, flag: `--${kebab(key)}`, environment: environmentName(key), help: `${help}${shown}` };
   });
 }
@@ -78,7 +95,13 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const file = await readFileValues(sources, faults);
   const values = Object.fromEntries(CONFIG_KEYS.map((key) => [key, resolve(key, sources, file, faults)]));
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The configuration is wrong', faults);
+  if (isShipped(values as Config)) values['adapters'] ??= SHIPPED.adapters;
   return Object.freeze(values) as Config;
+}
+
+/** Whether the backbone is the one that comes along. */
+export function isShipped({ backbone }: Pick<Config, 'backbone'>): boolean {
+  return backbone === SHIPPED.backbone;
 }
 
 interface FileValues {
@@ -96,14 +119,7 @@ function resolve(key: ConfigKey, { flags, env, folder }: ConfigSources, file: Fi
     { value: file?.values.get(key), source: file?.name ?? '', folder: file?.folder ?? folder },
   ].find(({ value }) => value !== undefined);
 
-  if (!found) {
-    if (setting.default === undefined) {
-      faults.push(
-        `${key}: Expected ${setting.expected} (--${kebab(key)}, ${variable} or ${key} in graft.yaml) but received nothing`,
-      );
-    }
-    return setting.default;
-  }
+  if (!found) return setting.default;
   const parsed = setting.schema.safeParse(found.value);
   if (!parsed.success)
     faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);

@@ -6,7 +6,7 @@ import { AdapterRegistry } from '../adapter/registry.js';
 import { readBackbone } from '../backbone/manifest.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { readProcessor } from '../backbone/vision/processor.js';
-import type { Config } from '../config.js';
+import { type Config, isShipped } from '../config.js';
 import { Admission } from '../http/admission.js';
 import { createApp } from '../http/app.js';
 import { HttpServer } from '../http/server.js';
@@ -150,6 +150,8 @@ export async function serve(config: Config): Promise<void> {
     throw error;
   });
   console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${adapters} ${adapters === 1 ? 'adapter' : 'adapters'})`);
+  if (isShipped(config))
+    console.log('this backbone knows drawn scenes only; for photos name one of yours with --backbone (models/README.md)');
 }
 
 /** No folder was named and the usual one is not there: only the bare backbone can be asked. */

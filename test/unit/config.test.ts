@@ -1,9 +1,10 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { CONFIG_KEYS, type ConfigSources, flagInfos, loadConfig } from '../../src/config.js';
+import { CONFIG_KEYS, type ConfigSources, flagInfos, isShipped, loadConfig } from '../../src/config.js';
 
 let folder = '';
 beforeEach(async () => {
@@ -79,7 +80,6 @@ describe('loadConfig', () => {
       code: 'invalid_config',
       faults: [
         'graft.yaml: Expected a known setting but received maxBath; did you mean maxBatch?',
-        'backbone: Expected a path (--backbone, GRAFT_BACKBONE or backbone in graft.yaml) but received nothing',
         'port (--port): Expected an integer from 0 to 65535 but received "70000"',
         'adapterCacheBytes (GRAFT_ADAPTER_CACHE_BYTES): Expected a size such as 64MB or 1GiB but received "-1"',
         'queueLimit (graft.yaml): Expected an integer from 1 to 1000000 but received "many"',
@@ -122,6 +122,17 @@ test('the example file names every setting, and is itself right', async () => {
   const { backbone: _, adapters: none, ...defaults } = await load({ file: await emptyFile() });
   expect(config).toEqual(defaults);
   expect([backbone, adapters, none]).toEqual([path.join(folder, 'models'), path.join(folder, 'adapters'), null]);
+});
+
+test('without a backbone it is the one that comes along, with its adapters unless others are named', async () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const shipped = await load({ flags: {} });
+  expect(shipped).toMatchObject({ backbone: path.join(root, 'models/scenes'), adapters: path.join(root, 'adapters') });
+  expect(isShipped(shipped)).toBe(true);
+  expect((await load({ flags: { adapters: 'mine' } })).adapters).toBe(path.join(folder, 'mine'));
+  const own = await load();
+  expect(own.adapters).toBeNull();
+  expect(isShipped(own)).toBe(false);
 });
 
 async function emptyFile(): Promise<string> {
