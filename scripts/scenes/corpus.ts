@@ -5,13 +5,21 @@
  */
 import { pick, type Random, weighted } from '../../src/scenes/dice.js';
 import { drawScene } from '../../src/scenes/scene.js';
+import type { Scene } from '../../src/scenes/world.js';
 import { stream } from '../../src/training/random.js';
 import { rowOf, TASK_NAMES } from './captions.js';
 
-/** The document of a number; the same for the same seed for ever. */
-export function documentAt(seed: number, index: number): string {
-  const random: Random = stream(seed, 'document', index);
+/** Documents of one scene: finding room for things takes longer than speaking of them. */
+const PER_SCENE = 4;
+
+/** The documents of a scene; the same for the same seed for ever. */
+export function documentsOf(seed: number, index: number): string[] {
+  const random: Random = stream(seed, 'documents', index);
   const scene = drawScene(random);
+  return Array.from({ length: PER_SCENE }, () => documentOf(scene, random));
+}
+
+function documentOf(scene: Scene, random: Random): string {
   const parts = weighted(random, [1, 2, 3], [0.3, 0.4, 0.3]);
   return Array.from({ length: parts }, () => rowOf(pick(random, TASK_NAMES)).write(scene, random)).join('\n');
 }

@@ -5,7 +5,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { trainBpe } from './bpe.js';
-import { documentAt } from './corpus.js';
+import { documentsOf } from './corpus.js';
 
 /** Tokens of the vocabulary: every word that captions have is one, and a few hundred bytes and pieces spell any other. */
 const VOCABULARY = 800;
@@ -33,16 +33,15 @@ const CONFIG = {
   torch_dtype: 'float32',
 };
 
-/** Writes the checkpoint's folder without weights, and `corpus.jsonl` beside it; `done` hears of every document. */
+/** Writes the checkpoint's folder without weights, and the text of so many scenes into `corpus`; `done` hears of every scene. */
 export async function prepareDecoder(
-  { checkpoint, corpus, seed, documents }: { checkpoint: string; corpus: string; seed: number; documents: number },
-  done: (documents: number) => void,
+  { checkpoint, corpus, seed, scenes }: { checkpoint: string; corpus: string; seed: number; scenes: number },
+  done: (scenes: number) => void,
 ): Promise<void> {
-  const texts = Array.from({ length: documents }, (_, index) => {
-    const text = documentAt(seed, index);
+  const texts = Array.from({ length: scenes }, (_, index) => {
     done(index + 1);
-    return text;
-  });
+    return documentsOf(seed, index);
+  }).flat();
   const { tokenizer, tokenizerConfig } = trainBpe(texts, { vocabulary: VOCABULARY, special: SPECIAL, maxTokens: MAX_TOKENS });
   const config = { ...CONFIG, vocab_size: Object.keys(tokenizer.model.vocab).length };
   await mkdir(checkpoint, { recursive: true });

@@ -1,13 +1,22 @@
 /** The page at `/` over plain HTTP, and in a real browser where there is one. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
 import { type Browser, chromium, type Page } from 'playwright-core';
+import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { noisePng, startTinyServer, type TinyServer } from '../support/server.js';
+import { formOf, noisePng, post, startTinyServer, type TinyServer } from '../support/server.js';
+import { makeTinyBackbone } from '../support/tiny.js';
 
 const CHROMIUM = '/usr/bin/chromium';
 const hasBrowser = existsSync(CHROMIUM);
 if (!hasBrowser) console.warn(`skipped: the playground in a browser needs ${CHROMIUM}`);
+
+const hasCurl = spawnSync('curl', ['--version']).status === 0;
+const run = promisify(execFile);
 
 let tiny: TinyServer;
 beforeAll(async () => {
@@ -66,6 +75,7 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     page.on('request', (request) => requests.push(request.url()));
     await page.goto(tiny.url);
     await page.getByText('tiny is ready').waitFor();
+    await page.getByRole('checkbox').nth(2).waitFor();
   });
   afterEach(() => page.close());
 
@@ -80,22 +90,20 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
 
   test('an image and two adapters stream two captions with their figures; nothing leaves the server, nothing complains', async () => {
     await choose(await noisePng());
-    await page.getByRole('checkbox', { name: 'second' }).check();
+    expect(await page.getByRole('checkbox', { checked: true }).count()).toBe(3);
+    await page.getByRole('checkbox', { name: 'third' }).uncheck();
     await page.getByRole('button', { name: 'Caption' }).click();
     for (const name of ['first', 'second']) {
       await card(name).waitFor();
-      const form = new FormData();
-      form.append('image', new Blob([new Uint8Array(await noisePng())]));
-      form.append('adapter', name);
-      const alone = (await (await fetch(`${tiny.url}/v1/captions`, { method: 'POST', body: form })).json()) as {
-        captions: { text: string }[];
-        usage: { completion_tokens: number };
-      };
-      expect(await card(name).locator('.text').textContent()).toBe(alone.captions[0]?.text);
-      expect(await figure(name, 'Tokens')).toBe(String(alone.usage.completion_tokens));
+      const { body } = await post(`${tiny.url}/v1/captions`, formOf({ image: await noisePng(), adapter: name }));
+      expect(await card(name).locator('.text').textContent()).toBe(body.captions?.[0]?.text);
+      expect(await figure(name, 'Tokens')).toBe(String(body.usage?.['completion_tokens']));
       expect(await figure(name, 'First token')).toMatch(/^[\d.]+ m?s$/);
-      expect(await figure(name, 'Adapter')).toMatch(/^loaded/);
+      expect(await figure(name, 'Adapter load')).toMatch(/^([\d.]+ m?s|done)$/);
     }
+    // Nobody shall take the server's figure for the request's.
+    await page.getByText('Server batch: rows a step on average').waitFor();
+    expect(await figure('first', 'Server batch')).toMatch(/^[\d.]+ rows$/);
     expect(await page.locator('.card').count()).toBe(2);
     expect(complaints).toEqual([]);
     expect(requests.length).toBeGreaterThan(5);
@@ -111,15 +119,12 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     await page.getByText('no preview').waitFor();
     await page.getByRole('button', { name: 'Caption' }).click();
     await page.getByRole('alert').filter({ hasText: 'image' }).waitFor();
-    const form = new FormData();
-    form.append('image', new Blob(['no image at all']));
-    form.append('adapter', 'first');
-    const reply = (await (await fetch(`${tiny.url}/v1/captions`, { method: 'POST', body: form })).json()) as {
-      error: { message: string };
-    };
-    expect(await page.getByRole('alert').textContent()).toBe(reply.error.message);
-    expect(await page.locator('.card.failed .note').textContent()).toBe(reply.error.message);
-    expect(await page.locator('.card dl').isVisible()).toBe(false);
+    const form = formOf({ image: Buffer.from('no image at all'), adapter: 'first' });
+    const { body } = await post(`${tiny.url}/v1/captions`, form);
+    expect(await page.getByRole('alert').textContent()).toBe(body.error?.message);
+    // Once, not once a card.
+    expect(await page.locator('.card').count()).toBe(0);
+    expect(await page.locator('#captions-empty').isVisible()).toBe(true);
     await choose(await noisePng());
     await page.getByRole('button', { name: 'Caption' }).click();
     await card('first').waitFor();
@@ -134,12 +139,8 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     await page.keyboard.press('Tab');
     await page.keyboard.press('Enter');
     await (await picking).setFiles({ name: 'noise.png', mimeType: 'image/png', buffer: await noisePng() });
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Space');
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Space');
-    await page.keyboard.press('Enter');
+    // None, then the third.
+    for (const key of ['Tab', 'Tab', 'Space', 'Tab', 'Tab', 'Tab', 'Space', 'Enter']) await page.keyboard.press(key);
     await card('third').waitFor();
     expect(await page.locator('.card').count()).toBe(1);
     expect(await page.locator(':focus').getAttribute('value')).toBe('third');
@@ -150,17 +151,128 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     await page.getByRole('alert').filter({ hasText: 'Choose an image first.' }).waitFor();
     expect(await page.locator(':focus').getAttribute('id')).toBe('file');
     await page.getByLabel('Max tokens').fill('7');
-    await page.getByRole('checkbox', { name: 'third' }).check();
+    await page.getByRole('checkbox', { name: 'second' }).uncheck();
     expect(await page.locator('#snippet').textContent()).toContain('-F adapters=first,third \\\n  -F max_tokens=7');
     await page.getByRole('radio', { name: 'fetch' }).check();
     expect(await page.locator('#snippet').textContent()).toContain("form.append('max_tokens', '7');");
+    await page.getByRole('radio', { name: 'OpenAI client' }).check();
+    const code = (await page.locator('#snippet').textContent()) ?? '';
+    expect(code).toContain(`new OpenAI({ baseURL: '${tiny.url}/v1', apiKey: 'none needed' });`);
+    expect(code).toContain("adapters: ['first', 'third'],\n    max_tokens: 7,\n    temperature: 0,\n    stream: true,");
+    await inFolder(async (folder) => {
+      await writeFile(path.join(folder, 'code.mjs'), code);
+      await run(process.execPath, ['--check', 'code.mjs'], { cwd: folder });
+    });
   });
 
-  test('it fits a phone', async () => {
-    await page.setViewportSize({ width: 360, height: 740 });
-    expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360);
+  test.for([
+    ['curl', 'code.sh', '/bin/sh'],
+    ['fetch', 'code.mjs', process.execPath],
+  ] as const)('what the tab %s shows does what the page does', async ([tab, name, program], { skip }) => {
+    skip(tab === 'curl' && !hasCurl, 'curl is not installed');
+    await choose(await noisePng(), 'a "quoted", odd; name.png');
+    await page.getByLabel('Max tokens').fill('9');
+    await page.getByRole('radio', { name: tab }).check();
+    await page.getByRole('button', { name: 'Caption' }).click();
+    await page.locator('.card.done').nth(2).waitFor();
+    const code = (await page.locator('#snippet').textContent()) ?? '';
+    const { stdout } = await inFolder(async (folder) => {
+      await writeFile(path.join(folder, 'a "quoted", odd; name.png'), await noisePng());
+      await writeFile(path.join(folder, name), code);
+      return run(program, [name], { cwd: folder });
+    });
+    for (const adapter of ['first', 'second', 'third']) {
+      const text = await card(adapter).locator('.text').textContent();
+      expect(stdout).toContain(`"captions":[{"text":${JSON.stringify(text)}`);
+    }
+    expect(stdout.trimEnd().endsWith('data: [DONE]')).toBe(true);
+  });
+
+  test('all adapters at once, or none', async () => {
+    const chosen = () => page.getByRole('checkbox', { checked: true }).count();
+    const adapters = page.getByRole('group', { name: 'Adapters' });
+    await adapters.getByRole('button', { name: 'None' }).click();
+    expect(await chosen()).toBe(0);
+    expect(await page.locator('#snippet').textContent()).toContain('adapters=NAME');
+    await choose(await noisePng());
+    await page.getByRole('button', { name: 'Caption' }).click();
+    await page.getByRole('alert').filter({ hasText: 'Choose at least one adapter.' }).waitFor();
+    await adapters.getByRole('button', { name: 'All' }).click();
+    expect(await chosen()).toBe(3);
+    expect(await page.locator('#snippet').textContent()).toContain('adapters=first,second,third');
+  });
+
+  test('it fits a phone, and is dark where the reader wants it dark', async () => {
+    const brightness = async () => {
+      const colour = await page.evaluate<string>('getComputedStyle(document.body).backgroundColor');
+      return Math.max(...(colour.match(/\d+/g) ?? []).map(Number));
+    };
+    expect(await brightness()).toBeGreaterThan(240);
+    await page.emulateMedia({ colorScheme: 'dark' });
+    expect(await brightness()).toBeLessThan(32);
+    for (const width of [360, 390]) {
+      await page.setViewportSize({ width, height: 740 });
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(width);
+    }
+  });
+
+  test('only a backbone of drawn scenes is offered one', async () => {
+    expect(await page.getByRole('button', { name: 'Draw a scene' }).count()).toBe(0);
+    expect(await page.locator('#preview').isVisible()).toBe(false);
+  });
+
+  test('on the backbone of drawn scenes one is there at once, and another at a press', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'graft-scenes-'));
+    await makeTinyBackbone(folder);
+    const manifest = { format: 'graft-backbone/1', name: 'scenes', vision: 'vision', language: 'language' };
+    await writeFile(path.join(folder, 'backbone.json'), JSON.stringify(manifest));
+    const scenes = await startTinyServer(['first', 'second'], { backbone: folder });
+    // The page itself may not read it back: its policy lets it speak to the server alone.
+    const image = async () => {
+      const saving = page.waitForEvent('download');
+      await page.getByRole('link', { name: 'Save it' }).click();
+      return readFile(await (await saving).path());
+    };
+    const preview = page.locator('#preview:not([hidden])');
+    try {
+      await page.setViewportSize({ width: 390, height: 844 });
+      await page.goto(scenes.url);
+      await page.getByText('scenes is ready').waitFor();
+      await preview.waitFor();
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(390);
+      const first = await image();
+      expect(await sharp(first).metadata()).toMatchObject({ format: 'jpeg', width: 448, height: 448 });
+      // Not one colour: a canvas that got no drawing is black.
+      expect(Math.max(...(await sharp(first).stats()).channels.map(({ stdev }) => stdev))).toBeGreaterThan(5);
+
+      await page.getByRole('button', { name: 'Caption' }).click();
+      for (const name of ['first', 'second']) {
+        await card(name).waitFor();
+        const { body } = await post(`${scenes.url}/v1/captions`, formOf({ image: first, adapter: name }));
+        expect(await card(name).locator('.text').textContent()).toBe(body.captions?.[0]?.text);
+      }
+
+      const old = (await preview.getAttribute('src')) ?? '';
+      await page.getByRole('button', { name: 'Draw a scene' }).click();
+      await page.locator(`#preview:not([src="${old}"])`).waitFor();
+      await page.getByText('of the image before').waitFor();
+      expect((await image()).equals(first)).toBe(false);
+      expect(complaints).toEqual([]);
+    } finally {
+      await scenes.close();
+      await rm(folder, { recursive: true });
+    }
   });
 });
+
+async function inFolder<T>(act: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'graft-code-'));
+  try {
+    return await act(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
 
 describe.skipIf(!hasBrowser)('with no adapter', () => {
   test('it says what to do', async () => {

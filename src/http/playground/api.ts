@@ -40,7 +40,7 @@ export type CaptionEvent = Delta | Caption | Failure;
 export interface Ask {
   readonly image: File;
   readonly adapters: readonly string[];
-  readonly settings: Readonly<Record<string, string>>;
+  readonly settings: Readonly<Record<string, number | boolean>>;
 }
 
 /** The backbone's name; null while the server is not ready. */
@@ -66,7 +66,7 @@ export async function* streamCaptions({ image, adapters, settings }: Ask, signal
   const body = new FormData();
   body.append('image', image);
   body.append('adapters', adapters.join(','));
-  for (const [name, value] of Object.entries(settings)) body.append(name, value);
+  for (const [name, value] of Object.entries(settings)) body.append(name, String(value));
   const response = await checked(await fetch(CAPTIONS, { method: 'POST', body, signal }));
   if (!response.body) throw new Error('The server sent an empty answer.');
   for await (const data of readEvents(response.body)) yield JSON.parse(data) as CaptionEvent;

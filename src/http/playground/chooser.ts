@@ -1,4 +1,7 @@
-/** The list of adapters to choose from. There may be thousands: it can be filtered, and shows no more than one would scroll through. */
+/**
+ * The list of adapters to choose from. There may be thousands: it can be filtered, and shows no more than one would scroll through. A few are chosen
+ * from the start, and all can be at once where they are few: comparing is the point.
+ */
 import type { Adapter } from './api.js';
 import { element, part } from './dom.js';
 import { size } from './format.js';
@@ -6,12 +9,16 @@ import { size } from './format.js';
 const MAX_SHOWN = 100;
 /** A shorter list is seen at a glance. */
 const MIN_FILTERED = 9;
+const CHOSEN_AT_START = 3;
+/** More than these side by side are no comparison. */
+const MAX_AT_ONCE = 12;
 
 export class Chooser {
   readonly #list = part('adapters', HTMLDivElement);
   readonly #note = part('adapters-note', HTMLParagraphElement);
   readonly #filter = part('filter', HTMLInputElement);
   readonly #filterField = part('filter-field', HTMLLabelElement);
+  readonly #pick = part('pick', HTMLSpanElement);
   readonly #onChange: () => void;
   readonly #chosen = new Set<string>();
   #adapters: readonly Adapter[] | null = null;
@@ -19,6 +26,8 @@ export class Chooser {
   constructor(onChange: () => void) {
     this.#onChange = onChange;
     this.#filter.addEventListener('input', () => this.#render());
+    part('all', HTMLButtonElement).addEventListener('click', () => this.#choose(this.#matching().filter(isUsable)));
+    part('none', HTMLButtonElement).addEventListener('click', () => this.#choose([]));
     // Enter in the filter would send the request while one is still looking.
     this.#filter.addEventListener('keydown', (event) => {
       if (event.key === 'Enter') event.preventDefault();
@@ -31,9 +40,8 @@ export class Chooser {
   }
 
   show(adapters: readonly Adapter[]): void {
-    const usable = adapters.filter(({ fault }) => fault === null);
-    const [first] = usable;
-    if (first && !this.#adapters?.length) this.#chosen.add(first.name);
+    const usable = adapters.filter(isUsable);
+    if (!this.#adapters?.length) for (const { name } of usable.slice(0, CHOSEN_AT_START)) this.#chosen.add(name);
     this.#adapters = adapters;
     const names = new Set(usable.map(({ name }) => name));
     for (const name of this.#chosen) if (!names.has(name)) this.#chosen.delete(name);
@@ -45,10 +53,23 @@ export class Chooser {
     return this.#adapters?.find((adapter) => adapter.name === name)?.resident ?? false;
   }
 
+  #choose(adapters: readonly Adapter[]): void {
+    this.#chosen.clear();
+    for (const { name } of adapters) this.#chosen.add(name);
+    this.#render();
+    this.#onChange();
+  }
+
+  #matching(): readonly Adapter[] {
+    const words = this.#filter.value.toLowerCase();
+    return (this.#adapters ?? []).filter(({ name, task }) => `${name} ${task ?? ''}`.toLowerCase().includes(words));
+  }
+
   #render(): void {
     const adapters = this.#adapters ?? [];
-    const words = this.#filter.value.toLowerCase();
-    const matching = adapters.filter(({ name, task }) => `${name} ${task ?? ''}`.toLowerCase().includes(words));
+    const matching = this.#matching();
+    const usable = adapters.filter(isUsable).length;
+    this.#pick.hidden = usable < 2 || usable > MAX_AT_ONCE;
     const focused = document.activeElement instanceof HTMLInputElement ? document.activeElement.value : null;
     const options = matching.slice(0, MAX_SHOWN).map((adapter) => this.#option(adapter));
     const had = this.#list.contains(document.activeElement);
@@ -94,4 +115,8 @@ export class Chooser {
     if (matching === 0) return ['No adapter has this in its name.'];
     return matching > MAX_SHOWN ? [`${MAX_SHOWN} of ${matching} are shown: filter to see others.`] : [];
   }
+}
+
+function isUsable({ fault }: Adapter): boolean {
+  return fault === null;
 }

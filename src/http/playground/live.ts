@@ -8,6 +8,7 @@ const BARS = 60;
 
 export class Live {
   readonly #strip = part('strip', HTMLDivElement);
+  readonly #peak = part('peak', HTMLSpanElement);
   readonly #memory = part('memory', HTMLProgressElement);
   readonly #memoryText = part('memory-text', HTMLSpanElement);
   readonly #kv = part('kv', HTMLProgressElement);
@@ -52,7 +53,9 @@ export class Live {
     this.#steps = { count: steps, sum };
     this.#rows.shift();
     this.#rows.push(steps > before.count ? (sum - before.sum) / (steps - before.count) : 0);
-    const top = Math.max(4, ...this.#rows);
+    const peak = Math.max(...this.#rows);
+    this.#peak.textContent = peak > 0 ? `up to ${peak.toFixed(1)}` : '';
+    const top = Math.max(4, peak);
     for (const [index, bar] of this.#bars.entries()) bar.style.setProperty('--level', String((this.#rows[index] ?? 0) / top));
   }
 }

@@ -9,6 +9,8 @@ import { Picture } from './picture.js';
 import { type Language, snippet } from './snippet.js';
 
 const POLL_MS = 1000;
+/** The backbone whose world is src/scenes: a photo is nothing to it, and its images can be made here. */
+const DRAWN_WORLD = 'scenes';
 /** What changes when the list of adapters, or what is in memory, does. */
 const ADAPTER_SERIES = ['adapters_registered', 'adapters_resident', 'adapter_loads_total', 'adapter_evictions_total'];
 
@@ -24,10 +26,15 @@ const copy = part('copy', HTMLButtonElement);
 const maxTokens = part('max-tokens', HTMLInputElement);
 const temperature = part('temperature', HTMLInputElement);
 
+const batchNote = part('batch-note', HTMLParagraphElement);
+const stale = part('stale', HTMLSpanElement);
+
 const live = new Live();
-const picture = new Picture(showSnippet);
+const picture = new Picture(changePicture, (error) => say(messageOf(error)));
 const chooser = new Chooser(showSnippet);
 let running: AbortController | null = null;
+/** What the captions on the page are of. */
+let captioned: File | null = null;
 let backbone: string | null = null;
 let adapterState = '';
 
@@ -54,8 +61,8 @@ async function caption(): Promise<void> {
     const [adapters, before] = await Promise.all([listAdapters(), readMetrics()]);
     chooser.show(adapters);
     for (const name of ask.adapters) cards.set(name, new Card(name, chooser.isResident(name)));
-    cardList.replaceChildren(...[...cards.values()].map((card) => card.element));
-    emptyNote.hidden = true;
+    showCards(ask.image, [...cards.values()]);
+    scrollToCards();
     for await (const event of streamCaptions(ask, controller.signal)) {
       if (event.object === 'caption.delta') cards.get(event.adapter)?.push(event.text);
       else if (event.object === 'caption') cards.get(event.adapter.name)?.finish(event);
@@ -63,10 +70,15 @@ async function caption(): Promise<void> {
     }
     const rows = meanRows(before, await readMetrics());
     for (const card of cards.values()) card.batch(rows);
+    batchNote.hidden = rows === null;
     outcome.textContent = [...cards.values()].map(({ element }) => element.querySelector('.text')?.textContent ?? '').join('. ');
   } catch (error) {
-    const message = controller.signal.aborted ? 'Stopped.' : messageOf(error);
-    if (!controller.signal.aborted) say(message);
+    const stopped = controller.signal.aborted;
+    const message = stopped ? 'Stopped.' : messageOf(error);
+    if (!stopped) say(message);
+    const begun = [...cards.values()].some((card) => card.begun);
+    // What befell the request and no adapter in particular is said once.
+    if (cards.size > 0 && !stopped && !begun) showCards(ask.image, []);
     for (const card of cards.values()) if (card.open) card.fail(message);
   } finally {
     running = null;
@@ -90,8 +102,8 @@ function readAsk(): Ask | null {
   return { image, adapters, settings: settings() };
 }
 
-function settings(): Readonly<Record<string, string>> {
-  return { max_tokens: maxTokens.value, temperature: temperature.value, stream: 'true' };
+function settings(): Readonly<Record<string, number | boolean>> {
+  return { max_tokens: maxTokens.valueAsNumber, temperature: temperature.valueAsNumber, stream: true };
 }
 
 function say(text: string): void {
@@ -109,11 +121,12 @@ async function poll(): Promise<void> {
     live.show(series);
     await refreshAdapters(series);
     backbone ??= await readyBackbone();
+    if (backbone !== null) picture.offerDrawing(backbone === DRAWN_WORLD);
     state.textContent = backbone === null ? 'the model is loading' : `${backbone} is ready`;
     state.className = backbone === null ? 'state' : 'state good';
   } catch {
     backbone = null;
-    state.textContent = 'the server does not answer';
+    state.textContent = 'server unreachable';
     state.className = 'state bad';
   }
   clearTimeout(timer);
@@ -127,11 +140,40 @@ async function refreshAdapters(series: Series): Promise<void> {
   adapterState = now;
 }
 
+function changePicture(): void {
+  say('');
+  showStale();
+  showSnippet();
+}
+
+function showCards(image: File, cards: readonly Card[]): void {
+  cardList.replaceChildren(...cards.map((card) => card.element));
+  emptyNote.hidden = cards.length > 0;
+  batchNote.hidden = true;
+  captioned = cards.length > 0 ? image : null;
+  showStale();
+}
+
+function showStale(): void {
+  stale.hidden = captioned === null || captioned === picture.file;
+}
+
+/** On a phone they are below what was pressed. */
+function scrollToCards(): void {
+  if (cardList.getBoundingClientRect().top < innerHeight * 0.8) return;
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  part('captions-title', HTMLHeadingElement).scrollIntoView({ behavior: still ? 'auto' : 'smooth' });
+}
+
 function showSnippet(): void {
   const chosen = document.querySelector<HTMLInputElement>('input[name=language]:checked');
-  const fields = { adapters: chooser.chosen.join(',') || 'NAME', ...settings() };
   const url = new URL(CAPTIONS, document.baseURI).href;
-  code.textContent = snippet((chosen?.value ?? 'curl') as Language, { url, fileName: picture.file?.name ?? 'photo.jpg', fields });
+  code.textContent = snippet((chosen?.value ?? 'curl') as Language, {
+    url,
+    file: picture.file ?? { name: 'photo.jpg', type: 'image/jpeg' },
+    adapters: chooser.chosen.length > 0 ? chooser.chosen : ['NAME'],
+    settings: settings(),
+  });
 }
 
 /** Browsers give the clipboard to pages over TLS or on this machine only; elsewhere the text is selected, ready to be copied. */

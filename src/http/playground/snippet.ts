@@ -1,35 +1,68 @@
 /** The page's request as code that can be pasted. Names of files come from anywhere, so that every value is quoted for where it stands. */
 
-export type Language = 'curl' | 'fetch';
+export type Language = 'curl' | 'fetch' | 'openai';
 
 export interface Request {
   readonly url: string;
-  readonly fileName: string;
-  /** Fields besides the image. */
-  readonly fields: Readonly<Record<string, string>>;
+  readonly file: { readonly name: string; readonly type: string };
+  readonly adapters: readonly string[];
+  /** Fields besides the image and the adapters. */
+  readonly settings: Readonly<Record<string, number | boolean>>;
 }
 
 export function snippet(language: Language, request: Request): string {
-  return language === 'curl' ? curl(request) : script(request);
+  return { curl, fetch: script, openai: client }[language](request);
 }
 
-function curl({ url, fileName, fields }: Request): string {
+function curl(request: Request): string {
+  const { name } = request.file;
   // curl ends a file's name at `;` or `,` unless it is in double quotes of curl's own.
-  const file = /[;,"\\]/.test(fileName) ? `"${fileName.replace(/["\\]/g, '\\$&')}"` : fileName;
-  const parts = [`image=@${file}`, ...Object.entries(fields).map(([name, value]) => `${name}=${value}`)];
-  return [`curl -N ${shell(url)}`, ...parts.map((part) => `-F ${shell(part)}`)].join(' \\\n  ');
+  const file = /[;,"\\]/.test(name) ? `"${name.replace(/["\\]/g, '\\$&')}"` : name;
+  const parts = [`image=@${file}`, ...fields(request).map(([field, value]) => `${field}=${value}`)];
+  return [`curl -N ${shell(request.url)}`, ...parts.map((part) => `-F ${shell(part)}`)].join(' \\\n  ');
 }
 
-function script({ url, fields }: Request): string {
+function script(request: Request): string {
   return [
+    "import { readFile } from 'node:fs/promises';",
+    '',
     'const form = new FormData();',
-    "form.append('image', file); // a File or Blob",
-    ...Object.entries(fields).map(([name, value]) => `form.append(${text(name)}, ${text(value)});`),
-    `const response = await fetch(${text(url)}, { method: 'POST', body: form });`,
+    '// In a browser, the File of an input.',
+    `form.append('image', new Blob([await readFile(${text(request.file.name)})]));`,
+    ...fields(request).map(([field, value]) => `form.append(${text(field)}, ${text(value)});`),
+    `const response = await fetch(${text(request.url)}, { method: 'POST', body: form });`,
     'for await (const events of response.body.pipeThrough(new TextDecoderStream())) {',
     '  console.log(events);',
     '}',
   ].join('\n');
+}
+
+/** The client has no method for captions, but posts to any path, and reads the events of a stream. */
+function client({ url, file, adapters, settings }: Request): string {
+  const type = /^image\/[\w.+-]+$/.test(file.type) ? file.type : 'image/jpeg';
+  return [
+    "import { readFile } from 'node:fs/promises';",
+    "import OpenAI from 'openai';",
+    '',
+    `const client = new OpenAI({ baseURL: ${text(url.replace(/\/captions$/, ''))}, apiKey: 'none needed' });`,
+    `const image = await readFile(${text(file.name)}, 'base64');`,
+    "const events = await client.post('/captions', {",
+    '  body: {',
+    `    image: ${text(`data:${type};base64,`)} + image,`,
+    `    adapters: [${adapters.map(text).join(', ')}],`,
+    ...Object.entries(settings).map(([name, value]) => `    ${name}: ${value},`),
+    '  },',
+    '  stream: true,',
+    '});',
+    'for await (const event of events) {',
+    '  console.log(event);',
+    '}',
+  ].join('\n');
+}
+
+/** As a form has them: all text. */
+function fields({ adapters, settings }: Request): (readonly [string, string])[] {
+  return [['adapters', adapters.join(',')], ...Object.entries(settings).map(([name, value]) => [name, String(value)] as const)];
 }
 
 function shell(value: string): string {

@@ -43,20 +43,35 @@ test('metrics are read by series, and the mean batch is that of the steps betwee
 describe('the request as code', () => {
   const request = {
     url: 'http://localhost:8080/v1/captions',
-    fileName: 'photo.jpg',
-    fields: { adapters: 'a,b', stream: 'true' },
+    file: { name: 'photo.jpg', type: 'image/webp' },
+    adapters: ['a', 'b'],
+    settings: { max_tokens: 7, stream: true },
   };
 
   test('is what a shell and a script take', () => {
     expect(snippet('curl', request)).toBe(
-      'curl -N http://localhost:8080/v1/captions \\\n  -F image=@photo.jpg \\\n  -F adapters=a,b \\\n  -F stream=true',
+      'curl -N http://localhost:8080/v1/captions \\\n  -F image=@photo.jpg \\\n  -F adapters=a,b \\\n  -F max_tokens=7 \\\n  -F stream=true',
     );
     expect(snippet('fetch', request)).toContain("form.append('adapters', 'a,b');");
   });
 
+  test("has JSON's own types for the OpenAI client", () => {
+    const code = snippet('openai', request);
+    expect(code).toContain("baseURL: 'http://localhost:8080/v1', apiKey: 'none needed'");
+    expect(code).toContain("client.post('/captions', {");
+    expect(code).toContain(
+      "image: 'data:image/webp;base64,' + image,\n    adapters: ['a', 'b'],\n    max_tokens: 7,\n    stream: true,",
+    );
+    // What a browser says of a file it does not know, or a page made up.
+    for (const type of ['', "image/x',rm()"])
+      expect(snippet('openai', { ...request, file: { name: 'photo', type } })).toContain("'data:image/jpeg;base64,'");
+  });
+
   test('a hostile file name or URL stays a value', () => {
-    const curl = snippet('curl', { ...request, fileName: `a'; rm "x",$(y).jpg` });
-    expect(curl).toContain(`-F 'image=@"a'\\''; rm \\"x\\",$(y).jpg"'`);
+    const file = { name: `a'; rm "x",$(y).jpg`, type: '' };
+    expect(snippet('curl', { ...request, file })).toContain(`-F 'image=@"a'\\''; rm \\"x\\",$(y).jpg"'`);
+    for (const language of ['fetch', 'openai'] as const)
+      expect(snippet(language, { ...request, file })).toContain(`readFile('a\\'; rm "x",$(y).jpg'`);
     const script = snippet('fetch', { ...request, url: `http://h/'+alert("1")+'\\` });
     expect(script).toContain(`fetch('http://h/\\'+alert("1")+\\'\\\\', {`);
   });
