@@ -2,8 +2,9 @@
  * What the encoder is asked: of each cell of a grid over the picture, which thing is there and what is true of it. A picture answers it a
  * hundred times over, so few pictures teach much; and what a decoder will have to find in a cell's features is what they were made to tell.
  */
-import { around, covered } from '../../../src/scenes/geometry.js';
+
 import type { View } from '../../../src/scenes/drawing.js';
+import { around, covered } from '../../../src/scenes/geometry.js';
 import { BACKGROUNDS, type Box, COLOURS, type Group, KINDS, MAX_COUNT, type Scene, SIZES } from '../../../src/scenes/world.js';
 
 /** Steps in which an edge of a group's box is told. */

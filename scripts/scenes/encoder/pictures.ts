@@ -70,9 +70,10 @@ export class Pictures {
     const images = indexes.length;
     const [edge, cells] = [this.#edge, this.#grid ** 2];
     const pixels = new Uint8Array(images * edge * edge * 3);
-    const answers = Object.fromEntries(
-      QUESTION_NAMES.map((name) => [name, new BigInt64Array(images * cells)]),
-    ) as Record<Question, BigInt64Array>;
+    const answers = Object.fromEntries(QUESTION_NAMES.map((name) => [name, new BigInt64Array(images * cells)])) as Record<
+      Question,
+      BigInt64Array
+    >;
     for (let at = 0; at < images; at++) {
       const example = this.#examples[indexes[at] as number] as Example;
       const isFlipped = isMirrored(indexes[at] as number);

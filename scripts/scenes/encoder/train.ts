@@ -39,9 +39,7 @@ export async function trainEncoder(run: EncoderRun, listener: EncoderListener): 
   });
   const gradients = new Float32Array(parameters.values.length);
   const tensors = (of: Float32Array, name: (parameter: string) => string): Record<string, Tensor> =>
-    Object.fromEntries(
-      program.parameters.map((each) => [name(each.name), float32(parameters.view(each.name, of), each.shape)]),
-    );
+    Object.fromEntries(program.parameters.map((each) => [name(each.name), float32(parameters.view(each.name, of), each.shape)]));
   const feeds = tensors(parameters.values, (name) => name);
   const fetches = { [names.loss]: null, ...tensors(gradients, names.gradient) };
   const optimizer = new AdamW(
@@ -57,7 +55,10 @@ export async function trainEncoder(run: EncoderRun, listener: EncoderListener): 
   try {
     for (let epoch = 0, step = 0; epoch < epochs; epoch++) {
       const random = stream(seed, 'epoch', epoch);
-      const order = shuffled(random, Array.from({ length: pictures.count }, (_, index) => index));
+      const order = shuffled(
+        random,
+        Array.from({ length: pictures.count }, (_, index) => index),
+      );
       for (let part = 0; part < perEpoch; part++) {
         step++;
         const examples = pictures.batch(order.slice(part * batch, (part + 1) * batch), () => random() < 0.5);
@@ -79,9 +80,7 @@ function feedsOf({ images, pixels, answers }: PictureBatch, edge: number): Recor
   return {
     [names.pixels]: uint8(pixels, [images, edge, edge, 3]),
     [names.divisor]: float32(Float32Array.of(answers.kind.length), []),
-    ...Object.fromEntries(
-      QUESTION_NAMES.map((name) => [names.targets(name), int64(answers[name], [answers[name].length])]),
-    ),
+    ...Object.fromEntries(QUESTION_NAMES.map((name) => [names.targets(name), int64(answers[name], [answers[name].length])])),
   };
 }
 
@@ -105,9 +104,10 @@ async function scoreOf(session: Session, feeds: Record<string, Tensor>, run: Enc
         if ((ofAll(name) || isThing[at]) && BigInt(guess) === answers[name][at]) right[name]++;
     }
   }
-  return Object.fromEntries(
-    QUESTION_NAMES.map((name) => [name, right[name] / (ofAll(name) ? cells : things)]),
-  ) as Record<Question, number>;
+  return Object.fromEntries(QUESTION_NAMES.map((name) => [name, right[name] / (ofAll(name) ? cells : things)])) as Record<
+    Question,
+    number
+  >;
 }
 
 const ofAll = (question: Question): boolean => question === 'kind' || question === 'background';
@@ -116,7 +116,8 @@ const ofAll = (question: Question): boolean => question === 'kind' || question =
 function greatest(values: Float32Array, width: number): number[] {
   return Array.from({ length: values.length / width }, (_, row) => {
     let best = 0;
-    for (let at = 1; at < width; at++) if ((values[row * width + at] as number) > (values[row * width + best] as number)) best = at;
+    for (let at = 1; at < width; at++)
+      if ((values[row * width + at] as number) > (values[row * width + best] as number)) best = at;
     return best;
   });
 }

@@ -1,0 +1,63 @@
+/**
+ * `npm run examine:scenes`: how well the adapters that come with Graft do at pictures that nobody trained on, how badly without an adapter,
+ * and that another adapter does another task. A caption counts as right in an aspect only if all that it says is true and nothing is left out.
+ *
+ *     npm run examine:scenes
+ *     npm run examine:scenes -- --backbone scratch/scenes/models/scenes --adapters scratch/scenes/adapters --count 100
+ */
+import { readdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Progress } from '../src/cli/progress.js';
+import { TASK_NAMES } from './scenes/captions.js';
+import { Examination, table } from './scenes/examine.js';
+import { SEEDS } from './scenes/recipe.js';
+
+const { values } = parseArgs({
+  options: {
+    backbone: { type: 'string', default: 'models/scenes' },
+    adapters: { type: 'string', default: 'adapters' },
+    count: { type: 'string', default: '500' },
+    seed: { type: 'string', default: String(SEEDS.examination) },
+    size: { type: 'string', default: '256' },
+    show: { type: 'string', default: '0' },
+  },
+});
+const folder = resolve(values.adapters);
+const there = new Set(await readdir(folder));
+const tasks = TASK_NAMES.filter((task) => there.has(task));
+const [count, seed, size] = [Number(values.count), Number(values.seed), Number(values.size)];
+const bar = new Progress('examination', count * (tasks.length + 2));
+let done = 0;
+const counting = (): ((now: number) => void) => {
+  const before = done;
+  return (now) => {
+    done = before + now;
+    bar.update(done, '');
+  };
+};
+const examination = await Examination.draw({ count, seed, size, threads: availableParallelism() }, counting());
+try {
+  const captions = new Map<string, string[]>();
+  for (const task of tasks) captions.set(task, await examination.captions(values.backbone, join(folder, task), counting()));
+  const bare = await examination.captions(values.backbone, null, counting());
+  bar.stop();
+  console.log(table(tasks.map((task) => ({ name: task, marks: examination.mark(task, captions.get(task) ?? []) }))));
+  console.log('\nWithout an adapter:\n');
+  console.log(table(tasks.map((task) => ({ name: task, marks: examination.mark(task, bare) }))));
+  console.log('\nCaptions of each adapter that are right as those of another task (rows: adapters), in per cent:\n');
+  console.log(`| | ${tasks.join(' | ')} |\n|---|${tasks.map(() => '---:').join('|')}|`);
+  for (const adapter of tasks) {
+    const marks = tasks.map((task) => (100 * (examination.mark(task, captions.get(adapter) ?? []).all ?? 0)).toFixed(1));
+    console.log(`| ${adapter} | ${marks.join(' | ')} |`);
+  }
+  for (let index = 0; index < Number(values.show); index++) {
+    console.log(
+      `\n${JSON.stringify(examination.scenes[index]?.groups.map(({ kind, colour, size, count }) => `${count} ${size} ${colour} ${kind}`))}`,
+    );
+    for (const task of tasks) console.log(`  ${task}: ${captions.get(task)?.[index]}`);
+  }
+} finally {
+  await examination.close();
+}

@@ -1,0 +1,49 @@
+/** What the default backbone and its adapters are made with: every number that is not in the code that uses it. */
+import type { Task } from './captions.js';
+
+/** Seeds are apart, so that no picture and no sentence is in two sets. */
+export const SEEDS = { text: 1, pictures: 2, heldOutPictures: 3, captions: 4, examination: 5 } as const;
+
+export const TEXT = { scenes: 20_000 } as const;
+
+/** Flags of `graft train` for the decoder. */
+export const DECODER = {
+  method: 'full',
+  init: 'random',
+  dtype: 'float16',
+  lr: '0.004',
+  weightDecay: '0.01',
+  batch: '32',
+  epochs: '4',
+  holdout: '500',
+  evalEvery: '1000',
+  checkpointEvery: '1000',
+  samples: '0',
+} as const;
+
+export const ENCODER = { pictures: 20_000, heldOut: 500, batch: 64, epochs: 10, rate: 0.0015 } as const;
+
+/** Captioned pictures that every adapter learns from. */
+export const CAPTIONED = { pictures: 8_000, heldOut: 200 } as const;
+
+/** Flags that adapters share. */
+const COMMON = { batch: '32', epochs: '3', evalEvery: '500', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
+const LORA = { ...COMMON, method: 'lora', rank: '8', lr: '0.01' } as const;
+
+export interface AdapterRecipe {
+  readonly task: Task;
+  readonly about: string;
+  readonly flags: Readonly<Record<string, string>>;
+}
+
+export const ADAPTERS: readonly AdapterRecipe[] = [
+  { task: 'english', about: 'A full sentence in English', flags: LORA },
+  { task: 'french', about: 'The same in French', flags: LORA },
+  { task: 'german', about: 'The same in German', flags: LORA },
+  { task: 'pirate', about: 'A house style: English as it is spoken at sea', flags: LORA },
+  { task: 'alt', about: 'A short alt text', flags: LORA },
+  { task: 'counting', about: 'What there is, and how many of each', flags: LORA },
+  { task: 'relations', about: 'What stands where', flags: LORA },
+  { task: 'colours', about: 'The colours', flags: { ...COMMON, method: 'ia3', lr: '0.03' } },
+  { task: 'tags', about: 'Comma-separated tags', flags: { ...COMMON, method: 'bitfit', lr: '0.03' } },
+];
