@@ -15,15 +15,17 @@ RUN npm prune --omit=dev --ignore-scripts \
  && find node_modules/onnxruntime-node/bin -type d -empty -delete
 
 FROM node:24-bookworm-slim
+# As it is, the container serves what ships with Graft. Your own: docker run -v ./models:/models -v ./adapters:/adapters \
+#   -e GRAFT_BACKBONE=/models -e GRAFT_ADAPTERS=/adapters ...
 ENV NODE_ENV=production \
     GRAFT_HOST=0.0.0.0 \
-    GRAFT_PORT=8080 \
-    GRAFT_BACKBONE=/models \
-    GRAFT_ADAPTERS=/adapters
+    GRAFT_PORT=8080
 WORKDIR /app
 COPY --from=build /app/package.json /app/LICENSE ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
+COPY models/scenes ./models/scenes
+COPY adapters ./adapters
 RUN ln -s /app/dist/cli/main.js /usr/local/bin/graft \
  && install -d -o node -g node /models /adapters
 USER node

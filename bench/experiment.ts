@@ -6,11 +6,9 @@
  *     npm run experiment -- --rates      the learning rates: a run a method and rate on a part of the training data, judged on another part
  *     npm run experiment -- --table      the tables alone
  *
- * Runs go through the trainer's own functions, two at a time with a thread each. Results stay in bench/experiment.jsonl, a line a run, so that an
- * interrupted experiment goes on. The data (Flickr8k) lies beside the checkout and is never shipped, nor are weights trained on it.
+ * Runs go through the trainer's own functions (trials.ts); results stay in bench/experiment.jsonl. The data (Flickr8k) lies beside the checkout and is never shipped, nor are weights trained on it.
  */
-import { fork } from 'node:child_process';
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,12 +17,12 @@ import { parseTrainOptions } from '../src/training/options.js';
 import { prepare } from '../src/training/prepare.js';
 import { PROJECTOR } from '../src/training/program.js';
 import { run } from '../src/training/run.js';
+import { answer, deviation, mean, Trials, writeParts } from './trials.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DATA = join(ROOT, '../shared/data');
 const RESULTS = join(ROOT, 'bench/experiment.jsonl');
 const PAGE = join(ROOT, 'docs/paper.md');
-const WORKERS = 2;
 const SEEDS = [0, 1, 2];
 /** What the reference adapter was trained with. */
 const STEPS = 1406;
@@ -125,53 +123,18 @@ async function train({ setup, seed, rate, isChoosing }: Task): Promise<Result> {
 const keyOf = ({ setup, seed, rate, isChoosing }: Task): string =>
   JSON.stringify([setup.name, setup.contexts, seed, rate, isChoosing]);
 
-function readResults(): Result[] {
-  if (!existsSync(RESULTS)) return [];
-  return readFileSync(RESULTS, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as Result);
-}
-
-/** Runs tasks in two processes, and keeps each result as it comes. */
-async function runAll(tasks: readonly Task[]): Promise<void> {
-  const done = new Set(readResults().map(keyOf));
-  const queue = tasks.filter((task) => !done.has(keyOf(task)));
-  const total = queue.length;
-  const started = Date.now();
-  const worker = async (): Promise<void> => {
-    for (let task = queue.shift(); task; task = queue.shift()) {
-      const result = await inChild(task);
-      appendFileSync(RESULTS, `${JSON.stringify(result)}\n`);
-      const finished = total - queue.length;
-      const minutes = ((Date.now() - started) / 60_000).toFixed(1);
-      const { setup } = task;
-      console.log(
-        `${finished}/${total} (${minutes} min) ${setup.name} ${setup.contexts ?? ''} seed ${task.seed} rate ${task.rate}: ${result.perplexity.toFixed(3)}`,
-      );
-    }
-  };
-  await Promise.all(Array.from({ length: WORKERS }, worker));
-}
-
-function inChild(task: Task): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(import.meta.url), ['--one', JSON.stringify(task)]);
-    let result: Result | undefined;
-    child.on('message', (message) => {
-      result = message as Result;
-    });
-    child.on('exit', (code) => {
-      if (result) resolve(result);
-      else reject(new Error(`Expected a result of ${keyOf(task)} but its process ended with ${code}`));
-    });
-  });
-}
+const trials = new Trials<Task, Result>({
+  file: RESULTS,
+  script: fileURLToPath(import.meta.url),
+  keyOf,
+  describe: ({ setup, seed, rate, perplexity }) =>
+    `${setup.name} ${setup.contexts ?? ''} seed ${seed} rate ${rate}: ${perplexity.toFixed(3)}`,
+});
 
 const rateOf = ({ name }: Setup): number => CHOSEN[name] ?? 2e-3;
 
 function table(): string {
-  const results = readResults().filter(({ isChoosing }) => !isChoosing);
+  const results = trials.results().filter(({ isChoosing }) => !isChoosing);
   const of = (setup: Setup): Result[] =>
     results.filter(
       (each) => each.setup.name === setup.name && each.setup.contexts === setup.contexts && each.rate === rateOf(setup),
@@ -211,7 +174,7 @@ function difference(label: string, a: readonly Result[], b: readonly Result[]): 
 }
 
 function rateTable(): string {
-  const results = readResults().filter(({ isChoosing }) => isChoosing);
+  const results = trials.results().filter(({ isChoosing }) => isChoosing);
   const rows = SETUPS.map((setup) => {
     const cells = RATES.map((rate) => {
       const found = results.find(
@@ -226,37 +189,20 @@ function rateTable(): string {
   return [`| | ${RATES.join(' | ')} |`, `|---|${RATES.map(() => '---').join('|')}|`, ...rows].join('\n');
 }
 
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-const deviation = (values: readonly number[]): number =>
-  Math.sqrt(values.reduce((sum, value) => sum + (value - mean(values)) ** 2, 0) / (values.length - 1));
-
-/** Puts a text between two markers of the page. */
-function place(page: string, marker: string, text: string): string {
-  const [start, end] = [`<!-- ${marker} -->`, `<!-- end of ${marker} -->`];
-  const from = page.indexOf(start);
-  const to = page.indexOf(end);
-  if (from < 0 || to < 0) throw new Error(`Expected ${start} and ${end} in ${PAGE}`);
-  return `${page.slice(0, from + start.length)}\n${text}\n${page.slice(to)}`;
-}
-
-function writePage(): void {
-  const page = readFileSync(PAGE, 'utf8');
-  writeFileSync(PAGE, place(place(page, 'results', table()), 'rates', rateTable()));
-}
-
-const [mode, argument] = process.argv.slice(2);
+const [mode] = process.argv.slice(2);
 if (mode === '--one') {
-  process.send?.(await train(JSON.parse(argument ?? '') as Task));
-  process.disconnect?.();
+  await answer(train);
 } else if (!existsSync(DATA)) {
   console.log('experiment: skipped, ../shared/data is not beside the checkout');
 } else if (mode === '--rates') {
   const searched = SETUPS.filter(({ contexts }) => contexts !== 'agnostic');
-  await runAll(searched.flatMap((setup) => RATES.map((rate): Task => ({ setup, seed: 100, rate, isChoosing: true }))));
+  await trials.run(searched.flatMap((setup) => RATES.map((rate): Task => ({ setup, seed: 100, rate, isChoosing: true }))));
   console.log(rateTable());
 } else {
   if (mode !== '--table')
-    await runAll(SEEDS.flatMap((seed) => SETUPS.map((setup): Task => ({ setup, seed, rate: rateOf(setup), isChoosing: false }))));
-  writePage();
+    await trials.run(
+      SEEDS.flatMap((seed) => SETUPS.map((setup): Task => ({ setup, seed, rate: rateOf(setup), isChoosing: false }))),
+    );
+  writeParts(PAGE, { results: table(), rates: rateTable() });
   console.log(table());
 }
