@@ -30,7 +30,9 @@ export function sumTo(g: Graph, gradient: Value, shape: readonly Dim[]): Value {
   const missing = gradient.shape.length - shape.length;
   const repeated = shape.flatMap((size, axis) => (size === 1 && gradient.shape[axis + missing] !== 1 ? [axis] : []));
   const leading = Array.from({ length: missing }, (_, axis) => axis);
-  const summed = sum(g, sum(g, gradient, leading), repeated, true);
+  // Batch by batch, then the batches: onnxruntime's sum over several leading axes at once takes five times as long.
+  const within = sum(g, gradient, leading.slice(1));
+  const summed = sum(g, sum(g, within, leading.slice(0, 1)), repeated, true);
   if (!sameShape(summed.shape, shape))
     throw new TypeError(`Expected a gradient that sums to ${formatShape(shape)} but received ${formatShape(gradient.shape)}`);
   return summed;
