@@ -17,6 +17,8 @@ import {
   matmul,
   mul,
   neg,
+  opposite,
+  reorder,
   reshape,
   reshapeTo,
   scalar,
@@ -24,6 +26,7 @@ import {
   scatterColumn,
   scatterND,
   sigmoid,
+  sign,
   split,
   sub,
   transpose,
@@ -46,6 +49,16 @@ const elementwise: Readonly<Record<string, Rule>> = {
     () => sumTo(g, neg(g, mul(g, dy, div(g, output(0), input(1)))), shape(1)),
   ],
   Neg: ({ g, dy }) => [() => neg(g, dy)],
+  // At 0, where there is no slope, PyTorch's: 0 here, 1 at the ends of Clip.
+  Relu: ({ g, dy, output }) => [() => mul(g, dy, sign(g, output(0)))],
+  Clip: ({ g, dy, input, output }) => [
+    () => {
+      const cut = sign(g, sub(g, input(0), output(0)));
+      return sub(g, dy, mul(g, dy, mul(g, cut, cut)));
+    },
+    null,
+    null,
+  ],
   Exp: ({ g, dy, output }) => [() => mul(g, dy, output(0))],
   // s' = s − s²
   Sigmoid: ({ g, dy, output }) => [() => mul(g, dy, sub(g, output(0), mul(g, output(0), output(0))))],
@@ -143,7 +156,7 @@ const reductions: Readonly<Record<string, Rule>> = {
 };
 
 const layouts: Readonly<Record<string, Rule>> = {
-  Transpose: ({ g, dy, node }) => [() => transpose(g, dy, inverse(node.attributes['perm'] as readonly number[]))],
+  Transpose: ({ g, dy, node }) => [() => transpose(g, dy, opposite(node.attributes['perm'] as readonly number[]))],
   Reshape: ({ g, dy, input, shape }) => [() => reshapeTo(g, dy, shape(0), () => input(0)), null],
   Expand: ({ g, dy, shape }) => [() => sumTo(g, dy, shape(0)), null],
   Split: ({ g, dys, node, output }) => [
@@ -169,9 +182,15 @@ const layouts: Readonly<Record<string, Rule>> = {
     };
     return node.inputs.map((_, part) => () => cut()[part] as Value);
   },
-  // Every place that read a row of the table adds to that row.
-  Gather: ({ g, dy, input, shape }) => [
-    () => scatterAdd(g, zerosLike(g, input(0)), flatten(g, input(1), 0), flatten(g, dy, shape(0).length - 1)),
+  Gather: ({ g, dy, node, input, shape }) => [
+    () => {
+      const axis = numberOf(node, 'axis', 0);
+      const order = orderOf(g, node.inputs[1], shape(0)[axis]);
+      if (order) return reorder(g, dy, opposite(order), axis);
+      if (axis !== 0) throw new TypeError(`Expected rows to be gathered, or a new order of axis ${axis}, to differentiate`);
+      // Every place that read a row of the table adds to that row.
+      return scatterAdd(g, zerosLike(g, input(0)), flatten(g, input(1), 0), flatten(g, dy, shape(0).length - 1));
+    },
     null,
   ],
   ScatterND: ({ g, dy, input }) => [
@@ -220,10 +239,9 @@ function constantOf(g: Graph, value: Value | null | undefined): number[] {
   return Array.from(new BigInt64Array(data.slice().buffer), Number);
 }
 
-function inverse(order: readonly number[]): number[] {
-  const result: number[] = [];
-  order.forEach((from, to) => {
-    result[from] = to;
-  });
-  return result;
+/** The indices where the graph holds them and they name each of `size` places once. */
+function orderOf(g: Graph, indices: Value | null | undefined, size: Dim | undefined): number[] | null {
+  if (indices?.shape.length !== 1 || indices.shape[0] !== size || !g.initializers.has(indices.name)) return null;
+  const order = constantOf(g, indices);
+  return new Set(order).size === size && order.every((place) => place >= 0) ? order : null;
 }

@@ -1,6 +1,12 @@
-/** GELU in its three forms (Hendrycks & Gimpel 2016), and what their gradients need. Refusals are those of ops.ts. */
+/** ReLU, GELU in its three forms (Hendrycks & Gimpel 2016), and what their gradients need. Refusals are those of ops.ts. */
 import type { Graph, Value } from './graph.js';
 import { MICROSOFT, one, refuse } from './ops.js';
+
+/** max(x, 0), float32. */
+export function relu(g: Graph, x: Value): Value {
+  if (x.dtype !== 'float32') refuse('Relu', 'float32', x);
+  return one(g.node('Relu', [x], [x]));
+}
 
 /** x · Φ(x), float32: exact, or with the tanh that the first models were trained with. */
 export function gelu(g: Graph, x: Value, form: 'exact' | 'tanh' = 'exact'): Value {

@@ -91,6 +91,8 @@ const unary = (op: string, g: Graph, x: Value): Value =>
 export const neg = (g: Graph, x: Value): Value => unary('Neg', g, x);
 export const exp = (g: Graph, x: Value): Value => unary('Exp', g, x);
 export const sigmoid = (g: Graph, x: Value): Value => unary('Sigmoid', g, x);
+/** -1, 0 or 1. */
+export const sign = (g: Graph, x: Value): Value => unary('Sign', g, x);
 
 /** min(max(x, low), high), float32. */
 export function clip(g: Graph, x: Value, low: Value, high: Value): Value {
@@ -204,6 +206,20 @@ export function gather(g: Graph, table: Value, indices: Value): Value {
   return one(
     g.node('Gather', [table, indices], [{ dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] }], { axis: 0 }),
   );
+}
+
+/** What lies along an axis in another order: place i takes what was at order[i]. Every place is named once, which is what makes it cheap to undo. */
+export function reorder(g: Graph, x: Value, order: readonly number[], axis: number): Value {
+  if (x.shape[axis] !== order.length || new Set(order).size !== order.length || order.some((place) => !(place in order)))
+    refuse('Gather', `an order of axis ${axis}, not ${order.length} places,`, x);
+  return one(g.node('Gather', [x, int64(g, order)], [x], { axis }));
+}
+
+/** The order that undoes an order. */
+export function opposite(order: readonly number[]): number[] {
+  const result = Array<number>(order.length);
+  for (const [to, from] of order.entries()) result[from] = to;
+  return result;
 }
 
 /** Picks x[i, j] for every [i, j] of indices: x [a, b, ...rest], indices int64 [n, 2] → [n, ...rest]. */
@@ -332,7 +348,7 @@ export function reshapeLike(g: Graph, x: Value, like: Value): Value {
 }
 
 /** An int64 vector held in the graph. */
-function int64(g: Graph, values: readonly number[]): Value {
+export function int64(g: Graph, values: readonly number[]): Value {
   return g.constant(null, 'int64', [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
 }
 

@@ -5,6 +5,7 @@ import { readDeiT } from './deit.js';
 import { readDinov2 } from './dinov2.js';
 import { readMobileNetV2 } from './mobilenet.js';
 import type { VisionModel } from './model.js';
+import { readSwinv2 } from './swinv2.js';
 import { readViT } from './vit.js';
 
 const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => VisionModel> = new Map([
@@ -12,6 +13,7 @@ const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => Vision
   ['vit', readViT],
   ['deit', readDeiT],
   ['dinov2', readDinov2],
+  ['swinv2', readSwinv2],
 ]);
 
 /** Describes the vision encoder of a checkpoint folder from its config.json, or from that file alone; no weight is read. */

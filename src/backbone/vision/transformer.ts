@@ -22,7 +22,7 @@ export const size = z
 const MAX_EDGE = 4096;
 
 /** Height and width. */
-type Edges = readonly [number, number];
+export type Edges = readonly [number, number];
 
 const edge = z.int().positive().max(MAX_EDGE);
 const edgesInput = z.union([edge, z.tuple([edge, edge])]);
@@ -140,10 +140,7 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
     const { g, weights, prefix } = tensors;
     const [, , height, width] = pixels.shape as [Dim, Dim, number, number];
     const [rows, columns] = grid(height, width);
-    const kernel = weights.value(g, `${prefix}embeddings.patch_embeddings.projection.weight`, [d, 3, ...patch]);
-    const bias = weights.value(g, `${prefix}embeddings.patch_embeddings.projection.bias`, [d]);
-    const filters = reshape(g, kernel, [d, 3 * patch[0] * patch[1]]);
-    const patches = add(g, linear(g, patchify(g, pixels, [rows, columns], patch), filters), bias);
+    const patches = embedPatches(tensors, pixels, [rows, columns], patch, d);
     const learned = concat(
       g,
       tokens.map((name) => weights.value(g, `${prefix}embeddings.${name}`, [1, 1, d])),
@@ -197,6 +194,13 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
       return features;
     },
   };
+}
+
+/** Every patch as a vector: [images, rows · columns, d]. */
+export function embedPatches({ g, weights, prefix }: Tensors, pixels: Value, grid: Edges, patch: Edges, d: number): Value {
+  const name = `${prefix}embeddings.patch_embeddings.projection`;
+  const filters = reshape(g, weights.value(g, `${name}.weight`, [d, 3, ...patch]), [d, 3 * patch[0] * patch[1]]);
+  return add(g, linear(g, patchify(g, pixels, grid, patch), filters), weights.value(g, `${name}.bias`, [d]));
 }
 
 /**

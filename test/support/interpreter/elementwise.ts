@@ -80,6 +80,7 @@ export const elementwise: Readonly<Record<string, Kernel>> = {
   Tanh: unary(Math.tanh),
   Erf: unary(erf),
   Relu: unary((x) => Math.max(0, x)),
+  Sign: unary(Math.sign),
   Identity: unary((x) => x),
   Gelu: (call) => unary(call.text('approximate', 'none') === 'tanh' ? tanhGelu : gelu)(call),
   'com.microsoft.Gelu': unary(gelu),

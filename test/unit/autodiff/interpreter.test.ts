@@ -49,7 +49,7 @@ const cases: readonly Case[] = [
   { op: 'Pow', inputs: [positive(2, 3), real(3)], shapes: [[2, 3]] },
   { op: 'Equal', inputs: [list(1, 2, 3), ints([2, 1], 3, 1)], shapes: [[2, 3]], dtype: 'bool' },
   { op: 'Less', inputs: [numbers(1, 2, 3), numbers(2, 2, 2)], shapes: [[3]], dtype: 'bool' },
-  ...['Neg', 'Exp', 'Sigmoid', 'Tanh', 'Erf', 'Relu', 'Identity'].map(
+  ...['Neg', 'Exp', 'Sigmoid', 'Tanh', 'Erf', 'Relu', 'Sign', 'Identity'].map(
     (op): Case => ({ op, inputs: [real(3, 7)], shapes: [[3, 7]] }),
   ),
   ...['Log', 'Sqrt', 'Reciprocal'].map((op): Case => ({ op, inputs: [positive(3, 7)], shapes: [[3, 7]] })),

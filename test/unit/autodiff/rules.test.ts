@@ -1,16 +1,18 @@
 /** Every backward rule, in every form that the operators of src/onnx write, against finite differences. */
 import { describe, expect, it } from 'vitest';
 import { rules } from '../../../src/autodiff/rules.js';
-import { gelu, quickGelu } from '../../../src/onnx/activation.js';
+import { gelu, quickGelu, relu } from '../../../src/onnx/activation.js';
 import { rotary } from '../../../src/onnx/attention.js';
 import type { Graph, Value } from '../../../src/onnx/graph.js';
 import { layerNorm } from '../../../src/onnx/norm.js';
 import * as ops from '../../../src/onnx/ops.js';
 import { crossEntropy, softmax, sum } from '../../../src/onnx/reduce.js';
 import { formatShape } from '../../../src/onnx/shape.js';
+import { interpret } from '../../support/interpreter.js';
 import {
   type Build,
   bools,
+  buildBackward,
   buildForward,
   checkGradients,
   ints,
@@ -104,6 +106,12 @@ const elementwise: readonly Case[] = [
       of(`gelu, ${form}, of ${formatShape(x.dims ?? x.shape)}`, { x }, (g, { x }) => gelu(g, x, form), options),
     );
   }),
+  ...[[2, 3], [], [1]].map((shape) => of(`relu of ${formatShape(shape)}`, { x: real(3, ...shape) }, (g, { x }) => relu(g, x))),
+  ...[-0.5, Number.NEGATIVE_INFINITY].map((low) =>
+    of(`clip from ${low}`, { x: real(3, 3, 4) }, (g, { x }) =>
+      ops.clip(g, x, ops.float32(g, null, [], [low]), ops.float32(g, null, [], [0.25])),
+    ),
+  ),
   of('where', { condition: bools([2, 3], 1, 0, 0, 1, 1, 0), x: real(1, 2, 3), y: real(2, 2, 3) }, (g, { condition, x, y }) =>
     ops.where(g, condition, x, y),
   ),
@@ -306,6 +314,19 @@ const layouts: readonly Case[] = [
     ops.gather(g, x, at),
     ops.exp(g, ops.gather(g, x, at)),
   ]),
+  ...[
+    [2, 0, 2],
+    [2, 0, 1],
+    [2, 0],
+  ].map((rows) =>
+    of(`gather of rows ${formatShape(rows)}, which the graph holds`, { x: real(1, 3, 2) }, (g, { x }) =>
+      ops.gather(g, x, ops.int64(g, rows)),
+    ),
+  ),
+  ...[0, 1, 2].map((axis) =>
+    of(`reorder of axis ${axis}`, { x: real(1, 4, 4, 4) }, (g, { x }) => ops.reorder(g, x, [2, 0, 3, 1], axis)),
+  ),
+  of('reorder, named axes', { x: named(real(1, 2, 3, 4), 'rows', 3, 'd') }, (g, { x }) => ops.reorder(g, x, [1, 2, 0], 1)),
   of('gather, named axes', { x: real(1, 5, 3), at: named(ints([2, 2], 4, 0, 0, 2), 'rows', 'tokens') }, (g, { x, at }) =>
     ops.gather(g, x, at),
   ),
@@ -349,6 +370,32 @@ describe.each(Object.entries(groups))('%s', (_, cases) => {
     const { received } = await checkGradients(operands, build, options);
     expect(received.size).toBeGreaterThan(0);
   });
+});
+
+it('where a slope has no value, it is the one that PyTorch takes', () => {
+  const x: Operand = { dtype: 'float32', shape: [3], data: [-0.5, 0, 0.25] };
+  const slopes = (build: Build): number[] => {
+    const { g, gradients, upstream } = buildBackward({ x }, build);
+    const computed = interpret(g, { x, ...upstream }).get(gradients[0]?.name ?? '');
+    return Array.from(computed?.data ?? [], (slope, at) => slope / Number(upstream['upstream.0']?.data[at]));
+  };
+  expect(slopes((g, { x }) => relu(g, x as Value))).toEqual([0, 0, 1]);
+  const bounds = (g: Graph): [Value, Value] => [ops.float32(g, null, [], [-0.5]), ops.float32(g, null, [], [0.25])];
+  expect(slopes((g, { x }) => ops.clip(g, x as Value, ...bounds(g)))).toEqual([1, 1, 1]);
+});
+
+it('a new order is undone by the opposite order, with nothing added up', () => {
+  const { g, forward } = buildBackward({ x: real(1, 2, 3, 4) }, (g, { x }) => ops.reorder(g, x as Value, [1, 2, 0], 1));
+  const added = g.nodes.slice(forward).map(({ op }) => op);
+  expect(added.filter((op) => op === 'Gather')).toHaveLength(1);
+  expect(added).not.toContain('ScatterElements');
+});
+
+it('places of a middle axis that are no new order have no gradient', () => {
+  const build: Build = (g, { x }) => g.node('Gather', [x as Value, ops.int64(g, [0, 0, 1])], [x as Value], { axis: 1 });
+  expect(() => buildBackward({ x: real(1, 2, 3) }, build)).toThrow(
+    new TypeError('Expected rows to be gathered, or a new order of axis 1, to differentiate'),
+  );
 });
 
 it('every operator that has a rule is among the cases', () => {

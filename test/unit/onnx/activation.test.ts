@@ -1,6 +1,6 @@
-/** The forms of GELU and the error function, as onnxruntime computes them, against tables and formulas. */
+/** ReLU, the forms of GELU and the error function, as onnxruntime computes them, against tables and formulas. */
 import { expect, it } from 'vitest';
-import { erf, gelu, quickGelu } from '../../../src/onnx/activation.js';
+import { erf, gelu, quickGelu, relu } from '../../../src/onnx/activation.js';
 import type { Graph, Value } from '../../../src/onnx/graph.js';
 import { expectClose, f32, Numbers, run } from './numbers.js';
 
@@ -34,6 +34,12 @@ async function expectValues(build: (g: Graph, x: Value) => Value, of: readonly (
     1e-6,
   );
 }
+
+it('relu', () =>
+  expectValues(
+    relu,
+    [-4, -1e-3, 0, 1e-3, 4].map((x) => [x, Math.max(x, 0)]),
+  ));
 
 it('erf', () => expectValues(erf, points));
 

@@ -50,6 +50,7 @@ describe('element by element', () => {
   it.each([
     { build: ops.neg, scalar: (x: number) => -x },
     { build: ops.exp, scalar: Math.exp },
+    { build: ops.sign, scalar: Math.sign },
     { build: ops.sigmoid, scalar: (x: number) => 1 / (1 + Math.exp(-x)) },
   ])('$build.name', async ({ build, scalar }) => {
     const x = Numbers.of([2, 5], (row, at) => ([0, -3, 1e-3, 20, -80][at] as number) * (1 - 0.5 * row));
@@ -305,6 +306,27 @@ describe('places', () => {
       Numbers.of([2, 3, 3], (row, token, at) => table.at(ids[row * 3 + token] as number, at)),
       0,
     );
+  });
+
+  it.each([0, 1, 2])('reorder of axis %d, and back', async (axis) => {
+    const x = Numbers.random([4, 4, 4]);
+    const order = [2, 0, 3, 1];
+    const [y, again] = await run(
+      { x: f32('rows', 4, 4) },
+      (g, { x }) => {
+        const named = axis === 0 ? ops.reshape(g, x, [4, 4, 'rows']) : x;
+        const moved = ops.reorder(g, named, order, axis);
+        return [moved, ops.reorder(g, moved, ops.opposite(order), axis)];
+      },
+      { x: x.feed },
+      { rows: 4 },
+    );
+    expectClose(
+      y,
+      Numbers.of([4, 4, 4], (...at) => x.at(...at.with(axis, order[at[axis] as number] as number))),
+      0,
+    );
+    expectClose(again, x, 0);
   });
 
   it.each([

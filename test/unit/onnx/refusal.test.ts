@@ -61,6 +61,10 @@ const transpose =
   (g: Graph, x: Value): Value =>
     ops.transpose(g, x, order);
 const gather = (g: Graph, x: Value, ids: Value): Value => ops.gather(g, x, ids);
+const reorder =
+  (axis: number, ...order: number[]) =>
+  (g: Graph, x: Value): Value =>
+    ops.reorder(g, x, order, axis);
 const gatherND = (g: Graph, x: Value, ids: Value): Value => ops.gatherND(g, x, ids);
 const scatterND = (g: Graph, x: Value, ids: Value, y: Value): Value => ops.scatterND(g, x, ids, y);
 
@@ -98,6 +102,7 @@ const table: Case[] = [
   ['QuickGelu', ['int64 2'], (g, x) => ops.silu(g, x)],
   ['Neg', ['int64 2'], (g, x) => ops.neg(g, x)],
   ['Exp', ['int64 2'], (g, x) => ops.exp(g, x)],
+  ['Sign', ['int64 2'], (g, x) => ops.sign(g, x)],
   ['Sigmoid', ['bool 2'], (g, x) => ops.sigmoid(g, x)],
   ['Clip', ['float32 2', 'float32 1', 'float32'], bounds],
   ['Clip', ['float32 2', 'float32', 'float64'], bounds],
@@ -110,6 +115,7 @@ const table: Case[] = [
   ['LayerNormalization', ['float32 2 3', 'float32 3', 'float32 1 3'], centered],
   ['LayerNormalization', ['float32 2 3', 'float32 3', 'float16 3'], centered],
   ['LayerNormalization', ['float32', 'float32', 'float32'], centered],
+  ['Relu', ['float64 2'], (g, x) => activation.relu(g, x)],
   ['Gelu', ['float16 2'], (g, x) => activation.gelu(g, x)],
   ['QuickGelu', ['int64 2'], (g, x) => activation.quickGelu(g, x)],
   ['Erf', ['float64 2'], (g, x) => activation.erf(g, x)],
@@ -148,6 +154,13 @@ const table: Case[] = [
   ['Split', ['float32 6 2'], splitAlong(0, 'rows', 3)],
   ['Gather', ['float32 5 3', 'int32 2'], gather],
   ['Gather', ['float32', 'int64 2'], gather],
+  ['Gather', ['float32 2 3'], reorder(0, 2, 0, 1)],
+  ['Gather', ['float32 2 3'], reorder(1, 1, 0)],
+  ['Gather', ['float32 2 3'], reorder(1, 1, 0, 1)],
+  ['Gather', ['float32 2 3'], reorder(1, 1, 2, 3)],
+  ['Gather', ['float32 2 3'], reorder(1, 1, 0.5, 0)],
+  ['Gather', ['float32 2 3'], reorder(2)],
+  ['Gather', ['float32 rows 3'], reorder(0, 1, 0)],
   ['GatherND', ['float32 2 3 4', 'int32 n 2'], gatherND],
   ['GatherND', ['float32 2 3 4', 'int64 n 3'], gatherND],
   ['GatherND', ['float32 2 3 4', 'int64 2'], gatherND],

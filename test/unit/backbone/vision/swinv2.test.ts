@@ -1,0 +1,230 @@
+/** Swin Transformer V2 against transformers (fixtures/backbone/swinv2/make.py): features, gradients, and what is refused. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gradients } from '../../../../src/autodiff/gradients.js';
+import { openWeights } from '../../../../src/backbone/backbone.js';
+import { readVisionModel } from '../../../../src/backbone/vision/families.js';
+import type { VisionModel } from '../../../../src/backbone/vision/model.js';
+import type { AppError } from '../../../../src/errors.js';
+import { Graph, type Value } from '../../../../src/onnx/graph.js';
+import { mul, float32 as numbers } from '../../../../src/onnx/ops.js';
+import { sum } from '../../../../src/onnx/reduce.js';
+import { float32, Session } from '../../../../src/runtime/session.js';
+import { toFloat32 } from '../../../../src/tensor/convert.js';
+import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
+import { elements, type Tensor } from '../../../../src/tensor/tensor.js';
+
+const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/swinv2/', import.meta.url));
+/** Of features that are about 1 large, and of gradients relative to the largest of their tensor. */
+const TOLERANCE = 5e-5;
+
+interface Case {
+  readonly weights: string;
+  readonly changes: object;
+  readonly size: readonly [number, number];
+}
+
+const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, Case>;
+let scratch: string;
+let expected: ReadonlyMap<string, Tensor>;
+
+beforeAll(async () => {
+  scratch = await mkdtemp(path.join(tmpdir(), 'graft-swinv2-'));
+  expected = decodeSafetensors(await readFile(`${FIXTURES}expected.safetensors`), 'expected').tensors;
+});
+
+afterAll(() => rm(scratch, { recursive: true }));
+
+/** The model of a fixture's config.json, with changes. */
+async function modelOf(weights: string, changes: object): Promise<VisionModel> {
+  const config = JSON.parse(await readFile(`${FIXTURES}${weights}/config.json`, 'utf8')) as object;
+  const file = path.join(scratch, `${weights}.json`);
+  await writeFile(file, JSON.stringify({ ...config, ...changes }));
+  return readVisionModel(file);
+}
+
+/** What `finish` names as results, for the features of images of one size, [images, 3, height, width]. */
+async function run(
+  folder: string,
+  model: VisionModel,
+  pixels: Float32Array,
+  shape: readonly number[],
+  finish: (g: Graph, features: Value) => Readonly<Record<string, Value>>,
+  images: 'images' | number = 'images',
+): Promise<Map<string, Float32Array>> {
+  const { checkpoint, weights } = await openWeights(folder);
+  try {
+    const g = new Graph();
+    const features = await model.build(g, weights, g.input('pixels', 'float32', [images, ...shape.slice(1)]));
+    const outputs = Object.entries(finish(g, features)).map(([name, value]) => g.output(name, value));
+    const session = await Session.open(g.toModel(), { folder, threads: 1 });
+    const wanted = Object.fromEntries(outputs.map(({ name }) => [name, null]));
+    const results = await session.run({ pixels: float32(pixels, shape) }, wanted);
+    await session.close();
+    return new Map(Object.entries(results).map(([name, tensor]) => [name, tensor.data as Float32Array]));
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function encode(
+  folder: string,
+  model: VisionModel,
+  pixels: Float32Array,
+  shape: readonly number[],
+  images?: number,
+): Promise<Float32Array> {
+  const results = await run(folder, model, pixels, shape, (_, features) => ({ features }), images);
+  return results.get('features') as Float32Array;
+}
+
+/** make.py's numbers. */
+function wave(...shape: readonly number[]): Float32Array {
+  return Float32Array.from({ length: elements(shape) }, (_, index) => ((index * 7919) % 256) / 127.5 - 1);
+}
+
+const expectedOf = (name: string): Float32Array => toFloat32(expected.get(name) as Tensor);
+
+function furthest(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  expect(a.length).toBe(b.length);
+  return Array.from(a).reduce((worst, value, index) => {
+    const distance = Math.abs(value - (b[index] as number));
+    return distance <= worst ? worst : distance;
+  }, 0);
+}
+
+describe.each(Object.entries(cases))('%s', (name, { weights, changes, size }) => {
+  it('gives the last hidden state of transformers', async () => {
+    const model = await modelOf(weights, changes);
+    const features = await encode(`${FIXTURES}${weights}`, model, wave(1, 3, ...size), [1, 3, ...size], 1);
+    expect(furthest(features, expectedOf(name))).toBeLessThan(TOLERANCE);
+  });
+
+  it('keeps the images of a batch apart', async () => {
+    const one = wave(1, 3, ...size);
+    const other = one.map((value, index) => (index % 5 === 0 ? -value : value));
+    const both = new Float32Array([...other, ...one]);
+    const features = await encode(`${FIXTURES}${weights}`, await modelOf(weights, changes), both, [2, 3, ...size]);
+    const tokens = expectedOf(name);
+    expect(furthest(features.subarray(tokens.length), tokens)).toBeLessThan(TOLERANCE);
+    expect(furthest(features.subarray(0, tokens.length), tokens)).toBeGreaterThan(0.1);
+  });
+
+  it('knows its tokens and their size from the configuration', async () => {
+    const model = await modelOf(weights, changes);
+    expect([model.imageTokens(...size), model.imageDim]).toEqual(expected.get(name)?.shape);
+    expect(model.family).toBe('swinv2');
+  });
+});
+
+it.each([1, 'images'] as const)('has the gradients of PyTorch, of every tensor: a batch of %s', async (images) => {
+  const { size } = cases['odd'] as Case;
+  const names = [...expected.keys()].filter((name) => name.startsWith('gradient.'));
+  expect(names).toHaveLength(66);
+  const results = await run(
+    `${FIXTURES}odd`,
+    await modelOf('odd', {}),
+    wave(1, 3, ...size),
+    [1, 3, ...size],
+    (g, features) => {
+      const [, ...sizes] = features.shape.map(Number) as [number, ...number[]];
+      const weighted = mul(g, features, numbers(g, null, [1, ...sizes], wave(1, ...sizes)));
+      const wanted = names.map((name) => g.initializers.get(name.replace('gradient.', 'swinv2.'))?.value as Value);
+      const found = gradients(g, sum(g, weighted, [0, 1, 2]), wanted);
+      return Object.fromEntries(names.map((name, index) => [name, found[index] as Value]));
+    },
+    images,
+  );
+  for (const name of names) {
+    const wanted = expectedOf(name);
+    const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(largest, name).toBeGreaterThan(0.001);
+    expect(furthest(results.get(name) as Float32Array, wanted) / largest, name).toBeLessThan(TOLERANCE);
+  }
+});
+
+describe('refusals', () => {
+  async function faultsOf(config: object): Promise<string[]> {
+    await writeFile(path.join(scratch, 'config.json'), JSON.stringify({ model_type: 'swinv2', ...config }));
+    let error: unknown;
+    try {
+      await readVisionModel(scratch);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toMatchObject({ code: 'invalid_file' });
+    return [...((error as AppError).faults ?? [])].sort();
+  }
+
+  it('every setting that it does not implement, at once', async () => {
+    const config = {
+      depths: [2, 0],
+      embed_dim: 0.5,
+      hidden_act: 'relu',
+      image_size: [8, 8, 8],
+      layer_norm_eps: 0,
+      mlp_ratio: '4',
+      num_channels: 1,
+      num_heads: 3,
+      patch_size: 0,
+      pretrained_window_sizes: [0, 1],
+      qkv_bias: 1,
+      use_absolute_embeddings: true,
+      window_size: 65,
+    };
+    const edges = 'Expected a number or [height, width], each from 1 to 4096, but received';
+    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'silu'];
+    expect(await faultsOf(config)).toEqual([
+      'depths.1: Too small: expected number to be >0',
+      'embed_dim: Expected int but received 0.5',
+      `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "relu"`,
+      `image_size: ${edges} [8,8,8]`,
+      'layer_norm_eps: Too small: expected number to be >0',
+      'mlp_ratio: Expected number but received "4"',
+      'num_channels: Expected 3 but received 1',
+      'num_heads: Expected array but received 3',
+      `patch_size: ${edges} 0`,
+      'pretrained_window_sizes.1: Expected 0 or at least 2 but received 1',
+      'qkv_bias: Expected boolean but received 1',
+      'use_absolute_embeddings: Expected false but received true',
+      'window_size: Too big: expected number to be <=64',
+    ]);
+  });
+
+  it('settings that do not go together', async () => {
+    const config = { embed_dim: 6, depths: [1, 1, 2], num_heads: [4, 5], pretrained_window_sizes: [], image_size: [15, 99] };
+    expect(await faultsOf(config)).toEqual([
+      'image_size: Expected at least 4 patches down for 3 stages but received 3',
+      'num_heads.0: Expected a divisor of embed_dim 6 · 1 but received 4',
+      'num_heads.1: Expected a divisor of embed_dim 6 · 2 but received 5',
+      'num_heads: Expected a number for each of 3 stages but received 2',
+      'pretrained_window_sizes: Expected a number for each of 3 stages but received 0',
+    ]);
+  });
+
+  it('a checkpoint whose tensors are missing or misshapen, all in one error', async () => {
+    const folder = await mkdtemp(path.join(scratch, 'altered-'));
+    const { tensors } = decodeSafetensors(await readFile(`${FIXTURES}odd/model.safetensors`), 'odd');
+    tensors.delete('swinv2.embeddings.norm.weight');
+    tensors.delete('swinv2.encoder.layers.0.blocks.1.attention.self.logit_scale');
+    tensors.set('swinv2.encoder.layers.0.downsample.reduction.weight', {
+      dtype: 'float32',
+      shape: [3],
+      data: new Uint8Array(12),
+    });
+    tensors.set('swinv2.layernorm.bias', { dtype: 'int32', shape: [16], data: new Uint8Array(64) });
+    await writeSafetensors(path.join(folder, 'model.safetensors'), tensors);
+    await expect(encode(folder, await modelOf('odd', {}), wave(1, 3, 18, 27), [1, 3, 18, 27])).rejects.toMatchObject({
+      code: 'invalid_file',
+      faults: [
+        'Expected a tensor swinv2.embeddings.norm.weight of [8] but the checkpoint has none',
+        'Expected a tensor swinv2.encoder.layers.0.blocks.1.attention.self.logit_scale of [1, 1, 1] but the checkpoint has none',
+        'Expected swinv2.encoder.layers.0.downsample.reduction.weight to be [16, 32] but received [3]',
+        'Expected swinv2.layernorm.bias to be float32, float16 or bfloat16 but received int32',
+      ],
+    });
+  });
+});
