@@ -10,7 +10,7 @@ import { BACKGROUNDS, type Box, COLOURS, type Group, KINDS, MAX_COUNT, type Scen
 /** Steps in which an edge of a group's box is told. */
 const BINS = 12;
 /** What of a cell a thing must cover to be what is there. */
-const COVERED = 0.3;
+const COVERED = 0.4;
 
 /** Each question, and how many answers it has. The first answer to what is asked of a thing is "there is none". */
 export const QUESTIONS = {
@@ -26,6 +26,19 @@ export const QUESTIONS = {
 } as const;
 export type Question = keyof typeof QUESTIONS;
 export const QUESTION_NAMES = Object.keys(QUESTIONS) as Question[];
+
+/** How much each question counts: what a thing is, first of all. */
+export const WEIGHTS: Readonly<Record<Question, number>> = {
+  kind: 3,
+  colour: 1.5,
+  size: 1,
+  count: 1.5,
+  left: 0.5,
+  top: 0.5,
+  right: 0.5,
+  bottom: 0.5,
+  background: 0.5,
+};
 
 /** The right answers, row by row of a grid of `grid` cells an edge. */
 export type Answers = Readonly<Record<Question, Uint8Array>>;

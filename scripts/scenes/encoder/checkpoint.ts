@@ -11,23 +11,20 @@ export const EDGE = 128;
 /** Cells an edge: one a token. */
 export const GRID = 8;
 
-/** A SwinV2, the encoder of the paper, in miniature. */
+/** A ViT in miniature. Of the families that were tried it learned the most in a given time (bench/RESULTS.md). */
 const CONFIG = {
-  architectures: ['Swinv2Model'],
-  model_type: 'swinv2',
+  architectures: ['ViTModel'],
+  model_type: 'vit',
   image_size: EDGE,
   num_channels: 3,
-  patch_size: 4,
-  embed_dim: 48,
-  depths: [2, 2, 4],
-  num_heads: [2, 4, 8],
-  window_size: 8,
-  pretrained_window_sizes: [0, 0, 0],
-  mlp_ratio: 3,
-  qkv_bias: true,
+  patch_size: EDGE / GRID,
+  hidden_size: 128,
+  num_hidden_layers: 6,
+  num_attention_heads: 4,
+  intermediate_size: 512,
   hidden_act: 'gelu',
-  use_absolute_embeddings: false,
-  layer_norm_eps: 1e-5,
+  qkv_bias: true,
+  layer_norm_eps: 1e-6,
   torch_dtype: 'float16',
 };
 

@@ -7,10 +7,10 @@ import { normalise } from '../../../src/backbone/vision/encoder.js';
 import type { VisionModel, VisionWeights } from '../../../src/backbone/vision/model.js';
 import type { Normalisation } from '../../../src/backbone/vision/recipe.js';
 import { Graph, type Value } from '../../../src/onnx/graph.js';
-import { add, div, flatten, linear, split } from '../../../src/onnx/ops.js';
+import { add, div, flatten, linear, mul, scalar, split } from '../../../src/onnx/ops.js';
 import { crossEntropy, sum } from '../../../src/onnx/reduce.js';
 import type { ParameterShape, Start } from '../../../src/training/parameters.js';
-import { QUESTION_NAMES, QUESTIONS } from './cells.js';
+import { QUESTION_NAMES, QUESTIONS, type Question, WEIGHTS } from './cells.js';
 
 export const names = {
   pixels: 'pixels',
@@ -48,8 +48,9 @@ export async function buildPrograms(task: EncoderTask): Promise<EncoderProgram> 
   const trained = await Network.build(task);
   const { g } = trained;
   const losses = trained.logits.map((logits, index) => {
-    const targets = g.input(names.targets(QUESTION_NAMES[index] as string), 'int64', logits.shape.slice(0, 1));
-    return sum(g, crossEntropy(g, logits, targets), [0]);
+    const question = QUESTION_NAMES[index] as Question;
+    const targets = g.input(names.targets(question), 'int64', logits.shape.slice(0, 1));
+    return mul(g, sum(g, crossEntropy(g, logits, targets), [0]), scalar(g, 'float32', WEIGHTS[question]));
   });
   const total = losses.reduce((one, other) => add(g, one, other));
   const loss = div(g, total, g.input(names.divisor, 'float32', []));
@@ -107,10 +108,16 @@ class Network implements VisionWeights {
   check(): void {}
 }
 
+/** Matrices decay; what is added, what scales, and what knows of places do not. */
+export function decays({ name, shape }: ParameterShape): boolean {
+  return shape.length > 1 && !/_token|position|logit_scale/.test(name);
+}
+
 /** A product's result is about as large as what goes in; what is learned of places and tokens begins small. */
 function startOf(name: string, shape: readonly number[]): Start {
   if (name.endsWith('.bias')) return { kind: 'constant', value: 0 };
   if (shape.length === 1) return { kind: 'constant', value: 1 };
+  if (name.endsWith('.logit_scale')) return { kind: 'constant', value: Math.log(10) };
   if (name.includes('position_embeddings') || name.includes('_token')) return { kind: 'normal', deviation: 0.02 };
   const inputs = shape.slice(1).reduce((product, size) => product * size, 1);
   return { kind: 'normal', deviation: Math.sqrt(1 / inputs) };

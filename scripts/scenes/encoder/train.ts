@@ -1,11 +1,12 @@
 /** Trains the encoder to answer what stands in every cell, and says how well it does on scenes that it never saw. */
 import { float32, int64, Session, type Tensor, uint8 } from '../../../src/runtime/session.js';
 import { shuffled } from '../../../src/scenes/dice.js';
+import { elements } from '../../../src/tensor/tensor.js';
 import { AdamW, learningRate, norm } from '../../../src/training/optimizer.js';
 import { Parameters } from '../../../src/training/parameters.js';
 import { stream } from '../../../src/training/random.js';
 import { QUESTION_NAMES, QUESTIONS, type Question } from './cells.js';
-import { buildPrograms, type EncoderTask, names } from './network.js';
+import { buildPrograms, decays, type EncoderTask, names } from './network.js';
 import type { PictureBatch, Pictures } from './pictures.js';
 
 export interface EncoderRun extends EncoderTask {
@@ -45,7 +46,7 @@ export async function trainEncoder(run: EncoderRun, listener: EncoderListener): 
   const optimizer = new AdamW(
     parameters.values.length,
     { betas: BETAS, epsilon: 1e-8, weightDecay: WEIGHT_DECAY },
-    matrices(parameters),
+    decaying(parameters),
   );
   const perEpoch = Math.floor(pictures.count / batch);
   const steps = perEpoch * epochs;
@@ -122,14 +123,14 @@ function greatest(values: Float32Array, width: number): number[] {
   });
 }
 
-function matrices({ shapes, view, values }: Parameters): Uint8Array {
-  void view;
-  const decays = new Uint8Array(values.length);
+/** 1 where a parameter decays. */
+function decaying({ shapes, values }: Parameters): Uint8Array {
+  const marks = new Uint8Array(values.length);
   let start = 0;
-  for (const { shape } of shapes) {
-    const end = start + shape.reduce((product, size) => product * size, 1);
-    if (shape.length > 1) decays.fill(1, start, end);
+  for (const shape of shapes) {
+    const end = start + elements(shape.shape);
+    if (decays(shape)) marks.fill(1, start, end);
     start = end;
   }
-  return decays;
+  return marks;
 }
