@@ -28,8 +28,8 @@ const TASK = 'english';
 const PICTURES = 6000;
 const EXAMINED = 500;
 const SEEDS = [0, 1, 2];
-const STEPS = 1500;
-const CHOOSING_STEPS = 500;
+const STEPS = 1000;
+const CHOOSING_STEPS = 300;
 
 interface Setup {
   readonly name: string;

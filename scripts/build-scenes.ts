@@ -5,13 +5,14 @@
  *
  *     npm run build:scenes                      into scratch/scenes; an hour on two cores
  *     npm run build:scenes -- --out FOLDER      into another folder; what is finished there is not made again
- *     npm run build:scenes -- --install         and takes the place of models/scenes and adapters
+ *     npm run build:scenes -- --install         and takes the place of what is in models/scenes and adapters
  */
 import { cp, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { fingerprint } from '../src/adapter/fingerprint.js';
 import { describeBackbone } from '../src/backbone/backbone.js';
 import { readBackbone } from '../src/backbone/manifest.js';
 import { readVisionModel } from '../src/backbone/vision/families.js';
@@ -22,8 +23,9 @@ import { prepareDecoder } from './scenes/decoder.js';
 import { EDGE, GRID, prepareEncoder, writeEncoder } from './scenes/encoder/checkpoint.js';
 import { Pictures } from './scenes/encoder/pictures.js';
 import { trainEncoder } from './scenes/encoder/train.js';
+import { Examination, type Marks, table } from './scenes/examine.js';
 import { writeScenes } from './scenes/folder.js';
-import { ADAPTERS, type AdapterRecipe, CAPTIONED, DECODER, ENCODER, SEEDS, TEXT } from './scenes/recipe.js';
+import { ADAPTERS, type AdapterRecipe, CAPTIONED, DECODER, ENCODER, EXAMINED, PICTURE, SEEDS, TEXT } from './scenes/recipe.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const threads = availableParallelism();
@@ -108,9 +110,11 @@ async function assemble(out: string): Promise<void> {
   await rename(temporary, folder);
 }
 
-async function makeCaptions(out: string, name: string, count: number, seed: number): Promise<void> {
+async function makeCaptions(out: string): Promise<void> {
   const tasks = ADAPTERS.map(({ task }) => task);
-  await underBar(name, count, (done) => writeScenes({ out: join(out, name), count, seed, tasks, size: EDGE }, done));
+  const { pictures: count } = CAPTIONED;
+  const options = { ...PICTURE, out: join(out, 'captioned'), count, seed: SEEDS.captions, tasks };
+  await underBar('captioned pictures', count, (done) => writeScenes(options, done));
 }
 
 async function makeAdapter(out: string, { task, about, flags }: AdapterRecipe): Promise<void> {
@@ -132,19 +136,64 @@ async function isThere(place: string): Promise<boolean> {
   return (await stat(place).catch(() => undefined)) !== undefined;
 }
 
+/** Both on the same pictures, side by side; and whether they are the same to the byte. */
+async function compare(out: string): Promise<void> {
+  const tasks = ADAPTERS.map(({ task }) => task);
+  const sides = [out, ROOT].map((root) => ({ backbone: join(root, 'models', 'scenes'), adapters: join(root, 'adapters') }));
+  const bar = new Progress('examination', EXAMINED * (1 + sides.length * tasks.length));
+  let before = 0;
+  const examination = await Examination.draw({ ...PICTURE, count: EXAMINED, seed: SEEDS.examination, threads }, (done) =>
+    bar.update(done, ''),
+  );
+  try {
+    const rows: { name: string; marks: Marks }[] = [];
+    for (const task of tasks)
+      for (const [index, { backbone, adapters }] of sides.entries()) {
+        before += EXAMINED;
+        const captions = await examination.captions(backbone, join(adapters, task), (done) => bar.update(before + done, task));
+        rows.push({ name: `${task}, ${index === 0 ? 'made here' : 'that ships'}`, marks: examination.mark(task, captions) });
+      }
+    bar.stop();
+    console.log(table(rows));
+  } finally {
+    await examination.close();
+  }
+  const digests = await Promise.all(
+    sides.map(({ backbone }) => Promise.all(['vision', 'language'].map((part) => fingerprint(join(backbone, part))))),
+  );
+  const [here, there] = digests.map((digest) => digest.join(' '));
+  console.log(
+    here === there
+      ? 'The backbone is the one that ships, byte for byte.'
+      : 'The backbone has other bytes than the one that ships.',
+  );
+}
+
+/** Takes the place of what is in the repository. */
+async function install(out: string): Promise<void> {
+  const parts = ['backbone.json', 'language', 'vision'].map((part) => join('models', 'scenes', part));
+  for (const part of [...parts, ...ADAPTERS.map(({ task }) => join('adapters', task))]) {
+    await rm(join(ROOT, part), { recursive: true, force: true });
+    await cp(join(out, part), join(ROOT, part), { recursive: true });
+  }
+}
+
 const { values } = parseArgs({
-  options: { out: { type: 'string', default: join(ROOT, 'scratch', 'scenes') }, only: { type: 'string' } },
+  options: {
+    out: { type: 'string', default: join(ROOT, 'scratch', 'scenes') },
+    install: { type: 'boolean', default: false },
+  },
 });
 const out = resolve(values.out);
-const only = values.only?.split(',');
+const started = Date.now();
 await mkdir(out, { recursive: true });
 const at = (...path: string[]): string => join(out, ...path);
 await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
 await stage('decoder', at('pretrained', 'language'), () => makeDecoder(out));
 await stage('encoder', at('encoder', 'model.safetensors'), () => makeEncoder(out));
 await stage('backbone', at('models', 'scenes'), () => assemble(out));
-await stage('captioned pictures', at('captioned'), () => makeCaptions(out, 'captioned', CAPTIONED.pictures, SEEDS.captions));
-for (const recipe of ADAPTERS)
-  if (!only || only.includes(recipe.task))
-    await stage(`adapter ${recipe.task}`, at('adapters', recipe.task), () => makeAdapter(out, recipe));
-console.error(`all of it is in ${basename(out)}`);
+await stage('captioned pictures', at('captioned'), () => makeCaptions(out));
+for (const recipe of ADAPTERS) await stage(`adapter ${recipe.task}`, at('adapters', recipe.task), () => makeAdapter(out, recipe));
+console.error(`\nmade in ${clock((Date.now() - started) / 1000)}: ${out}`);
+if (values.install) await install(out);
+else if (await isThere(join(ROOT, 'models', 'scenes', 'backbone.json'))) await compare(out);

@@ -26,8 +26,13 @@ export const ENCODER = { pictures: 30_000, heldOut: 500, batch: 16, epochs: 13, 
 /** Captioned pictures that every adapter learns from. */
 export const CAPTIONED = { pictures: 8_000, heldOut: 200 } as const;
 
+/** Pictures of captions and of the examination are larger than what the encoder sees, as those of users are. */
+export const PICTURE = { size: 256 } as const;
+/** Pictures that no part of anything was trained on. */
+export const EXAMINED = 500;
+
 /** Flags that adapters share. */
-const COMMON = { batch: '32', epochs: '3', evalEvery: '500', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
+const COMMON = { batch: '32', epochs: '2', evalEvery: '500', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
 const LORA = { ...COMMON, method: 'lora', rank: '8', lr: '0.01' } as const;
 
 export interface AdapterRecipe {
