@@ -69,8 +69,8 @@ export class Trials<Task, Result extends Task> {
 }
 
 /** In the child: does the one task that it was started for and tells the result. */
-export async function answer<Task, Result>(work: (task: Task) => Promise<Result>): Promise<void> {
-  process.send?.(await work(JSON.parse(process.argv[3] ?? '') as Task));
+export async function answer(work: (task: never) => Promise<object>): Promise<void> {
+  process.send?.(await work(JSON.parse(process.argv[3] ?? '') as never));
   process.disconnect?.();
 }
 
