@@ -12,22 +12,35 @@ import { parseArgs } from 'node:util';
 import { Progress } from '../src/cli/progress.js';
 import { TASK_NAMES } from './scenes/captions.js';
 import { Examination, table } from './scenes/examine.js';
-import { SEEDS } from './scenes/recipe.js';
+import { EXAMINED, PICTURE, SEEDS } from './scenes/recipe.js';
 
 const { values } = parseArgs({
   options: {
     backbone: { type: 'string', default: 'models/scenes' },
     adapters: { type: 'string', default: 'adapters' },
-    count: { type: 'string', default: '500' },
+    count: { type: 'string', default: String(EXAMINED) },
     seed: { type: 'string', default: String(SEEDS.examination) },
-    size: { type: 'string', default: '256' },
+    size: { type: 'string', default: String(PICTURE.size) },
+    /** Scenes to print, each with its captions. */
     show: { type: 'string', default: '0' },
   },
 });
 const folder = resolve(values.adapters);
 const there = new Set(await readdir(folder));
 const tasks = TASK_NAMES.filter((task) => there.has(task));
-const [count, seed, size] = [Number(values.count), Number(values.seed), Number(values.size)];
+const [count, seed, size, shown] = (['count', 'seed', 'size', 'show'] as const).map((name) => whole(name, values[name])) as [
+  number,
+  number,
+  number,
+  number,
+];
+
+function whole(name: string, text: string): number {
+  if (/^\d+$/.test(text)) return Number(text);
+  console.error(`Expected --${name} to be a whole number but received ${JSON.stringify(text)}`);
+  process.exit(1);
+}
+
 const bar = new Progress('examination', count * (tasks.length + 2));
 let done = 0;
 const counting = (): ((now: number) => void) => {
@@ -52,7 +65,7 @@ try {
     const marks = tasks.map((task) => (100 * (examination.mark(task, captions.get(adapter) ?? []).all ?? 0)).toFixed(1));
     console.log(`| ${adapter} | ${marks.join(' | ')} |`);
   }
-  for (let index = 0; index < Number(values.show); index++) {
+  for (let index = 0; index < shown; index++) {
     console.log(
       `\n${JSON.stringify(examination.scenes[index]?.groups.map(({ kind, colour, size, count }) => `${count} ${size} ${colour} ${kind}`))}`,
     );

@@ -4,6 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { replaceFile } from '../../src/tensor/folder.js';
 import { trainBpe } from './bpe.js';
 import { documentsOf } from './corpus.js';
 
@@ -49,5 +50,6 @@ export async function prepareDecoder(
   await writeFile(join(checkpoint, 'config.json'), json(config));
   await writeFile(join(checkpoint, 'tokenizer.json'), json(tokenizer));
   await writeFile(join(checkpoint, 'tokenizer_config.json'), json(tokenizerConfig));
-  await writeFile(corpus, texts.map((text) => `${JSON.stringify({ text })}\n`).join(''));
+  // Last, and whole or not there: it says that this stage is done.
+  await replaceFile(corpus, new TextEncoder().encode(texts.map((text) => `${JSON.stringify({ text })}\n`).join('')));
 }

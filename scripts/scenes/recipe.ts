@@ -32,8 +32,8 @@ export const PICTURE = { size: 256 } as const;
 export const EXAMINED = 500;
 
 /** Flags that adapters share. */
-const COMMON = { batch: '32', epochs: '2', evalEvery: '500', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
-const LORA = { ...COMMON, method: 'lora', rank: '8', lr: '0.01' } as const;
+const COMMON = { batch: '16', epochs: '3', evalEvery: '1000', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
+const LORA = { ...COMMON, method: 'lora', rank: '8', lr: '0.007' } as const;
 
 export interface AdapterRecipe {
   readonly task: Task;
@@ -49,6 +49,6 @@ export const ADAPTERS: readonly AdapterRecipe[] = [
   { task: 'alt', about: 'A short alt text', flags: LORA },
   { task: 'counting', about: 'What there is, and how many of each', flags: LORA },
   { task: 'relations', about: 'What stands where', flags: LORA },
-  { task: 'colours', about: 'The colours', flags: { ...COMMON, method: 'ia3', lr: '0.03' } },
-  { task: 'tags', about: 'Comma-separated tags', flags: { ...COMMON, method: 'bitfit', lr: '0.03' } },
+  { task: 'colours', about: 'The colours', flags: { ...COMMON, method: 'ia3', lr: '0.015' } },
+  { task: 'tags', about: 'Comma-separated tags', flags: { ...COMMON, method: 'bitfit', lr: '0.02' } },
 ];

@@ -1,5 +1,5 @@
 /** The stages of `npm run build:scenes`, each from files of the folder `out` to files of it. */
-import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fingerprint } from '../../src/adapter/fingerprint.js';
@@ -9,6 +9,7 @@ import { readVisionModel } from '../../src/backbone/vision/families.js';
 import { readProcessor } from '../../src/backbone/vision/processor.js';
 import { clock, Progress } from '../../src/cli/progress.js';
 import { train } from '../../src/cli/train.js';
+import { publishFolder } from '../../src/tensor/folder.js';
 import { prepareDecoder } from './decoder.js';
 import { EDGE, GRID, prepareEncoder, writeEncoder } from './encoder/checkpoint.js';
 import { Pictures } from './encoder/pictures.js';
@@ -74,16 +75,13 @@ export async function makeEncoder(out: string): Promise<void> {
 
 /** The two as a backbone. */
 export async function assemble(out: string): Promise<void> {
-  const folder = join(out, 'models', 'scenes');
-  const temporary = `${folder}.tmp`;
-  await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true });
-  await cp(join(out, 'pretrained', 'language', 'language'), join(temporary, 'language'), { recursive: true });
-  await cp(join(out, 'encoder'), join(temporary, 'vision'), { recursive: true });
-  const manifest = { format: 'graft-backbone/1', name: 'scenes', vision: 'vision', language: 'language' };
-  await writeFile(join(temporary, 'backbone.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-  await describeBackbone(await readBackbone(temporary));
-  await rename(temporary, folder);
+  await publishFolder(join(out, 'models', 'scenes'), async (folder) => {
+    await cp(join(out, 'pretrained', 'language', 'language'), join(folder, 'language'), { recursive: true });
+    await cp(join(out, 'encoder'), join(folder, 'vision'), { recursive: true });
+    const manifest = { format: 'graft-backbone/1', name: 'scenes', vision: 'vision', language: 'language' };
+    await writeFile(join(folder, 'backbone.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+    await describeBackbone(await readBackbone(folder));
+  });
 }
 
 export async function makeCaptions(out: string): Promise<void> {
@@ -141,7 +139,7 @@ export async function compare(out: string, root: string): Promise<void> {
   );
 }
 
-/** Takes the place of what is in the repository. */
+/** Takes the place of what is in the repository; what else lies there stays. */
 export async function install(out: string, root: string): Promise<void> {
   const parts = ['backbone.json', 'language', 'vision'].map((part) => join('models', 'scenes', part));
   for (const part of [...parts, ...ADAPTERS.map(({ task }) => join('adapters', task))]) {
