@@ -50,5 +50,5 @@ export const ADAPTERS: readonly AdapterRecipe[] = [
   { task: 'counting', about: 'What there is, and how many of each', flags: LORA },
   { task: 'relations', about: 'What stands where', flags: LORA },
   { task: 'colours', about: 'The colours', flags: { ...COMMON, method: 'ia3', lr: '0.015' } },
-  { task: 'tags', about: 'Comma-separated tags', flags: { ...COMMON, method: 'bitfit', lr: '0.02' } },
+  { task: 'tags', about: 'Comma-separated tags', flags: { ...COMMON, method: 'bitfit', lr: '0.06' } },
 ];
