@@ -3,7 +3,7 @@
  * are there. Nothing is downloaded: pictures and sentences are drawn, a tokenizer is learned, the decoder reads text only, the encoder sees
  * pictures only, both are then frozen, and adapters bring them together.
  *
- *     npm run build:scenes                      into scratch/scenes; an hour on two cores
+ *     npm run build:scenes                      into scratch/scenes; a little more than an hour on two cores
  *     npm run build:scenes -- --out FOLDER      into another folder; what is finished there is not made again
  *     npm run build:scenes -- --install         and takes the place of what is in models/scenes and adapters
  */

@@ -21,6 +21,19 @@ const MEGABYTE = 1e6;
 const SEED = 1234;
 const PICTURES = 60;
 
+/** Well below the table in models/scenes/README.md, for these are few pictures; far above what can be guessed. */
+const LEAST: Readonly<Record<Task, number>> = {
+  english: 33,
+  french: 33,
+  german: 33,
+  pirate: 25,
+  alt: 48,
+  counting: 60,
+  relations: 60,
+  colours: 60,
+  tags: 5,
+};
+
 async function bytesIn(folder: string): Promise<number> {
   const names = await readdir(folder, { recursive: true });
   const sizes = await Promise.all(names.map(async (name) => (await stat(path.join(folder, name))).size));
@@ -79,11 +92,14 @@ describe(`on ${PICTURES} scenes that are in no set`, () => {
   }, 60_000);
   afterAll(() => examination.close());
 
-  test.each(ADAPTERS.map(({ task }) => task))('%s says what is there, in words of its own', (task) => {
-    const { objects = 1, colours = 1, counts = 1, words = 0 } = examination.mark(task, captions.get(task) ?? []);
-    expect(words).toBeGreaterThanOrEqual(0.98);
-    for (const share of [objects, colours, counts]) expect(share).toBeGreaterThanOrEqual(0.8);
-  });
+  test.each(Object.entries(LEAST) as [Task, number][])(
+    '%s is right in all that it says of at least %d in a hundred',
+    (task, least) => {
+      const { all = 0, words = 0 } = examination.mark(task, captions.get(task) ?? []);
+      expect(words).toBeGreaterThanOrEqual(0.95);
+      expect(100 * all).toBeGreaterThanOrEqual(least);
+    },
+  );
 
   test('no adapter does the task of one in another language or form', () => {
     for (const [one, others] of Object.entries({ english: ['french', 'german'], french: ['english', 'tags'], tags: ['german'] }))
