@@ -59,7 +59,9 @@ try {
   console.log(table(tasks.map((task) => ({ name: task, marks: examination.mark(task, captions.get(task) ?? []) }))));
   console.log('\nWithout an adapter:\n');
   console.log(table(tasks.map((task) => ({ name: task, marks: examination.mark(task, bare) }))));
-  console.log('\nCaptions of each adapter that are right as those of another task (rows: adapters), in per cent. A sentence tells all that a list asks for, and the judge minds what is said, not its form:\n');
+  console.log(
+    '\nCaptions of each adapter that are right as those of another task (rows: adapters), in per cent. A sentence tells all that a list asks for, and the judge minds what is said, not its form:\n',
+  );
   console.log(`| | ${tasks.join(' | ')} |\n|---|${tasks.map(() => '---:').join('|')}|`);
   for (const adapter of tasks) {
     const marks = tasks.map((task) => (100 * (examination.mark(task, captions.get(adapter) ?? []).all ?? 0)).toFixed(1));
