@@ -28,18 +28,12 @@ const { values } = parseArgs({
 const folder = resolve(values.adapters);
 const there = new Set(await readdir(folder));
 const tasks = TASK_NAMES.filter((task) => there.has(task));
-const [count, seed, size, shown] = (['count', 'seed', 'size', 'show'] as const).map((name) => whole(name, values[name])) as [
-  number,
-  number,
-  number,
-  number,
-];
-
-function whole(name: string, text: string): number {
-  if (/^\d+$/.test(text)) return Number(text);
-  console.error(`Expected --${name} to be a whole number but received ${JSON.stringify(text)}`);
+for (const name of ['count', 'seed', 'size', 'show'] as const) {
+  if (/^\d+$/.test(values[name])) continue;
+  console.error(`Expected --${name} to be a whole number but received ${JSON.stringify(values[name])}`);
   process.exit(1);
 }
+const [count, seed, size, shown] = [Number(values.count), Number(values.seed), Number(values.size), Number(values.show)];
 
 const bar = new Progress('examination', count * (tasks.length + 2));
 let done = 0;
