@@ -5,29 +5,22 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { gradients } from '../../../../src/autodiff/gradients.js';
-import { openWeights } from '../../../../src/backbone/backbone.js';
 import { readVisionModel } from '../../../../src/backbone/vision/families.js';
 import type { VisionModel } from '../../../../src/backbone/vision/model.js';
 import type { AppError } from '../../../../src/errors.js';
-import { Graph, type Value } from '../../../../src/onnx/graph.js';
+import type { Value } from '../../../../src/onnx/graph.js';
 import { mul, float32 as numbers } from '../../../../src/onnx/ops.js';
 import { sum } from '../../../../src/onnx/reduce.js';
-import { float32, Session } from '../../../../src/runtime/session.js';
 import { toFloat32 } from '../../../../src/tensor/convert.js';
 import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
-import { elements, type Tensor } from '../../../../src/tensor/tensor.js';
+import type { Tensor } from '../../../../src/tensor/tensor.js';
+import { encode, furthest, runEncoder, type VisionCase, wave } from '../../../support/vision.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/swinv2/', import.meta.url));
 /** Of features that are about 1 large, and of gradients relative to the largest of their tensor. */
 const TOLERANCE = 5e-5;
 
-interface Case {
-  readonly weights: string;
-  readonly changes: object;
-  readonly size: readonly [number, number];
-}
-
-const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, Case>;
+const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, VisionCase>;
 let scratch: string;
 let expected: ReadonlyMap<string, Tensor>;
 
@@ -46,55 +39,7 @@ async function modelOf(weights: string, changes: object): Promise<VisionModel> {
   return readVisionModel(file);
 }
 
-/** What `finish` names as results, for the features of images of one size, [images, 3, height, width]. */
-async function run(
-  folder: string,
-  model: VisionModel,
-  pixels: Float32Array,
-  shape: readonly number[],
-  finish: (g: Graph, features: Value) => Readonly<Record<string, Value>>,
-  images: 'images' | number = 'images',
-): Promise<Map<string, Float32Array>> {
-  const { checkpoint, weights } = await openWeights(folder);
-  try {
-    const g = new Graph();
-    const features = await model.build(g, weights, g.input('pixels', 'float32', [images, ...shape.slice(1)]));
-    const outputs = Object.entries(finish(g, features)).map(([name, value]) => g.output(name, value));
-    const session = await Session.open(g.toModel(), { folder, threads: 1 });
-    const wanted = Object.fromEntries(outputs.map(({ name }) => [name, null]));
-    const results = await session.run({ pixels: float32(pixels, shape) }, wanted);
-    await session.close();
-    return new Map(Object.entries(results).map(([name, tensor]) => [name, tensor.data as Float32Array]));
-  } finally {
-    await checkpoint.close();
-  }
-}
-
-async function encode(
-  folder: string,
-  model: VisionModel,
-  pixels: Float32Array,
-  shape: readonly number[],
-  images?: number,
-): Promise<Float32Array> {
-  const results = await run(folder, model, pixels, shape, (_, features) => ({ features }), images);
-  return results.get('features') as Float32Array;
-}
-
-/** make.py's numbers. */
-function wave(...shape: readonly number[]): Float32Array {
-  return Float32Array.from({ length: elements(shape) }, (_, index) => ((index * 7919) % 256) / 127.5 - 1);
-}
-
 const expectedOf = (name: string): Float32Array => toFloat32(expected.get(name) as Tensor);
-
-function furthest(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length);
-  return Array.from(a).reduce((worst, value, index) => {
-    const distance = Math.abs(value - (b[index] as number));
-    return distance <= worst ? worst : distance;
-  }, 0);
-}
 
 describe.each(Object.entries(cases))('%s', (name, { weights, changes, size }) => {
   it('gives the last hidden state of transformers', async () => {
@@ -121,10 +66,10 @@ describe.each(Object.entries(cases))('%s', (name, { weights, changes, size }) =>
 });
 
 it.each([1, 'images'] as const)('has the gradients of PyTorch, of every tensor: a batch of %s', async (images) => {
-  const { size } = cases['odd'] as Case;
+  const { size } = cases['odd'] as VisionCase;
   const names = [...expected.keys()].filter((name) => name.startsWith('gradient.'));
   expect(names).toHaveLength(66);
-  const results = await run(
+  const results = await runEncoder(
     `${FIXTURES}odd`,
     await modelOf('odd', {}),
     wave(1, 3, ...size),
