@@ -3,7 +3,7 @@
  * full fine-tuning; three seeds, the same captioned scenes and steps for all. What is measured is what captions get right, besides perplexity.
  *
  *     npm run experiment:scenes                 every run that has no result yet, then the tables in docs/paper.md
- *     npm run experiment:scenes -- --rates      the learning rates, judged on scenes that are in no other set
+ *     npm run experiment:scenes -- --rates      the learning rates, judged on pictures that its own seed holds out
  *     npm run experiment:scenes -- --table      the tables alone
  */
 import { mkdtemp, rm, stat } from 'node:fs/promises';

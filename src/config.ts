@@ -29,7 +29,9 @@ const SETTINGS = {
   },
   adapters: {
     ...optional(
-      location('Folder of adapters, one a sub-folder; default ./adapters where it exists, or those of the default backbone'),
+      location(
+        'Folder of adapters, one a sub-folder; default: those of the default backbone; with another one ./adapters where it exists',
+      ),
     ),
     default: null,
   },

@@ -1,7 +1,7 @@
 /** What the default backbone and its adapters are made with: every number that is not in the code that uses it. */
 import type { Task } from './captions.js';
 
-/** Seeds are apart, so that no picture and no sentence is in two sets. */
+/** Seeds are apart, so that no picture is in two sets. */
 export const SEEDS = { text: 5, pictures: 6, heldOutPictures: 7, captions: 8, examination: 9 } as const;
 
 export const TEXT = { scenes: 20_000 } as const;
