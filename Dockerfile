@@ -16,7 +16,7 @@ RUN npm prune --omit=dev --ignore-scripts \
 
 FROM node:24-bookworm-slim
 # As it is, the container serves what ships with Graft. Your own: docker run -v ./models:/models -v ./adapters:/adapters \
-#   -e GRAFT_BACKBONE=/models -e GRAFT_ADAPTERS=/adapters ...
+#   -e GRAFT_BACKBONE=/models ...
 ENV NODE_ENV=production \
     GRAFT_HOST=0.0.0.0 \
     GRAFT_PORT=8080
@@ -28,6 +28,8 @@ COPY models/scenes ./models/scenes
 COPY adapters ./adapters
 RUN ln -s /app/dist/cli/main.js /usr/local/bin/graft \
  && install -d -o node -g node /models /adapters
+# Beside a backbone of yours, ./adapters is the mounted folder.
+WORKDIR /
 USER node
 VOLUME ["/models", "/adapters"]
 EXPOSE 8080

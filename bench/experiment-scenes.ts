@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Examination, type Marks } from '../scripts/scenes/examine.js';
 import { writeScenes } from '../scripts/scenes/folder.js';
-import { SEEDS as BUILD_SEEDS } from '../scripts/scenes/recipe.js';
+import { SEEDS as BUILD_SEEDS, PICTURE } from '../scripts/scenes/recipe.js';
 import { parseTrainOptions } from '../src/training/options.js';
 import { prepare } from '../src/training/prepare.js';
 import { PROJECTOR } from '../src/training/program.js';
@@ -102,7 +102,7 @@ async function train({ setup, seed, rate, isChoosing }: Task): Promise<Result> {
       perplexity: Math.exp(progress.best?.loss ?? Number.NaN),
       parameters: parameters.values.length - projector,
       seconds: Math.round(progress.seconds),
-      marks: isChoosing ? null : await examine(plan ? [BACKBONE, out] : [out, join(out, 'adapters', 'result')]),
+      marks: isChoosing ? null : await (plan ? examine(BACKBONE, out) : examine(out, join(out, 'adapters', 'result'))),
     };
   } finally {
     await prepared.close();
@@ -110,11 +110,11 @@ async function train({ setup, seed, rate, isChoosing }: Task): Promise<Result> {
   }
 }
 
-async function examine([backbone, adapter]: readonly [string, string] | string[]): Promise<Marks> {
-  const options = { count: EXAMINED, seed: BUILD_SEEDS.examination, size: 256, threads: 1 };
+async function examine(backbone: string, adapter: string): Promise<Marks> {
+  const options = { ...PICTURE, count: EXAMINED, seed: BUILD_SEEDS.examination, threads: 1 };
   const examination = await Examination.draw(options, () => undefined);
   try {
-    return examination.mark(TASK, await examination.captions(backbone ?? '', adapter ?? null));
+    return examination.mark(TASK, await examination.captions(backbone, adapter));
   } finally {
     await examination.close();
   }
@@ -145,6 +145,7 @@ function table(): string {
     const runs = trials
       .results()
       .filter((each) => !each.isChoosing && each.setup.name === setup.name && each.rate === rateOf(setup));
+    if (runs.length < SEEDS.length) throw new Error(`Expected ${SEEDS.length} runs of ${setup.name} but received ${runs.length}`);
     const over = (values: readonly number[], digits: number): string =>
       `${mean(values).toFixed(digits)} ± ${deviation(values).toFixed(digits)}`;
     const perplexities = runs.map(({ perplexity }) => perplexity);
@@ -179,8 +180,10 @@ function rateTable(): string {
 const [mode] = process.argv.slice(2);
 if (mode === '--one') {
   await answer(train);
+} else if (mode !== undefined && mode !== '--rates' && mode !== '--table') {
+  throw new Error(`Expected --rates, --table or nothing but received ${mode}`);
 } else {
-  if (!(await stat(DATA).catch(() => null)))
+  if (mode !== '--table' && !(await stat(DATA).catch(() => null)))
     await writeScenes({ out: DATA, count: PICTURES, seed: BUILD_SEEDS.captions, tasks: [TASK], size: 128 }, () => undefined);
   if (mode === '--rates') {
     await trials.run(SETUPS.flatMap((setup) => RATES.map((rate): Task => ({ setup, seed: 100, rate, isChoosing: true }))));

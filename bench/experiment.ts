@@ -192,6 +192,8 @@ function rateTable(): string {
 const [mode] = process.argv.slice(2);
 if (mode === '--one') {
   await answer(train);
+} else if (mode !== undefined && mode !== '--rates' && mode !== '--table') {
+  throw new Error(`Expected --rates, --table or nothing but received ${mode}`);
 } else if (!existsSync(DATA)) {
   console.log('experiment: skipped, ../shared/data is not beside the checkout');
 } else if (mode === '--rates') {

@@ -2,7 +2,7 @@
  * Many training runs, two at a time with a thread each, every one in a process of its own. Results stay in a file, a line a run, so that an
  * interrupted experiment goes on where it was.
  */
-import { fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 const WORKERS = 2;
@@ -19,6 +19,7 @@ export interface TrialsOptions<Task, Result extends Task> {
 
 export class Trials<Task, Result extends Task> {
   readonly #options: TrialsOptions<Task, Result>;
+  readonly #children = new Set<ChildProcess>();
 
   constructor(options: TrialsOptions<Task, Result>) {
     this.#options = options;
@@ -49,20 +50,27 @@ export class Trials<Task, Result extends Task> {
         console.log(`${++finished}/${total} (${minutes} min) ${describe(result)}`);
       }
     };
-    await Promise.all(Array.from({ length: WORKERS }, worker));
+    try {
+      await Promise.all(Array.from({ length: WORKERS }, worker));
+    } finally {
+      // One that failed ends the run: the other must not train on for nobody.
+      for (const child of this.#children) child.kill();
+    }
   }
 
   #inChild(task: Task): Promise<Result> {
     const { script, keyOf } = this.#options;
     return new Promise((resolve, reject) => {
       const child = fork(script, ['--one', JSON.stringify(task)]);
+      this.#children.add(child);
       let result: Result | undefined;
       child.on('message', (message) => {
         result = message as Result;
       });
-      child.on('exit', (code) => {
+      child.on('exit', (code, signal) => {
+        this.#children.delete(child);
         if (result) resolve(result);
-        else reject(new Error(`Expected a result of ${keyOf(task)} but its process ended with ${code}`));
+        else reject(new Error(`Expected a result of ${keyOf(task)} but its process ended with ${code ?? signal}`));
       });
     });
   }

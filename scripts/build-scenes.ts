@@ -7,12 +7,13 @@
  *     npm run build:scenes -- --out FOLDER      into another folder; what is finished there is not made again
  *     npm run build:scenes -- --install         and takes the place of what is in models/scenes and adapters
  */
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { clock } from '../src/cli/progress.js';
-import { ADAPTERS } from './scenes/recipe.js';
+import { AppError } from '../src/errors.js';
+import * as recipe from './scenes/recipe.js';
 import { assemble, compare, install, makeAdapter, makeCaptions, makeDecoder, makeEncoder, makeText } from './scenes/stages.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -26,7 +27,10 @@ async function stage(title: string, result: string, work: () => Promise<void>): 
   const started = Date.now();
   console.error(`\n${title}`);
   await work();
-  if (process.exitCode) process.exit();
+  if (process.exitCode) {
+    console.error('the same command goes on from here (not `graft`: this is a run of `npm run build:scenes`)');
+    process.exit();
+  }
   console.error(`${title}: ${clock((Date.now() - started) / 1000)}`);
 }
 
@@ -42,14 +46,39 @@ const { values } = parseArgs({
 });
 const out = resolve(values.out);
 const started = Date.now();
-await mkdir(out, { recursive: true });
 const at = (...path: string[]): string => join(out, ...path);
-await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
-await stage('decoder', at('pretrained', 'language'), () => makeDecoder(out));
-await stage('encoder', at('encoder', 'model.safetensors'), () => makeEncoder(out));
-await stage('backbone', at('models', 'scenes'), () => assemble(out));
-await stage('captioned pictures', at('captioned'), () => makeCaptions(out));
-for (const recipe of ADAPTERS) await stage(`adapter ${recipe.task}`, at('adapters', recipe.task), () => makeAdapter(out, recipe));
-console.error(`\nmade in ${clock((Date.now() - started) / 1000)}: ${out}`);
-if (values.install) await install(out, ROOT);
-else if (await isThere(join(ROOT, 'models', 'scenes', 'backbone.json'))) await compare(out, ROOT);
+try {
+  if (out === resolve(ROOT))
+    throw new AppError('invalid_config', `Expected --out to be a folder of its own but received the repository ${out}`);
+  await claim();
+  await build();
+} catch (error) {
+  if (!(error instanceof AppError)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}
+
+/** What is finished in the folder is only of use to a build with the same recipe. */
+async function claim(): Promise<void> {
+  await mkdir(out, { recursive: true });
+  const own = JSON.stringify(recipe, null, 2);
+  const found = await readFile(at('recipe.json'), 'utf8').catch(() => null);
+  if (found !== null && found !== own)
+    throw new AppError('invalid_config', `Expected ${out} to be of this recipe but its recipe.json is another: give a new --out`);
+  await writeFile(at('recipe.json'), own);
+}
+
+async function build(): Promise<void> {
+  await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
+  await stage('decoder', at('pretrained', 'language'), () => makeDecoder(out));
+  await stage('encoder', at('encoder', 'model.safetensors'), () => makeEncoder(out));
+  await stage('backbone', at('models', 'scenes'), () => assemble(out));
+  await stage('captioned pictures', at('captioned'), () => makeCaptions(out));
+  for (const each of recipe.ADAPTERS)
+    await stage(`adapter ${each.task}`, at('adapters', each.task), () => makeAdapter(out, each));
+  console.error(`\nmade in ${clock((Date.now() - started) / 1000)}: ${out}`);
+  if (values.install) {
+    await install(out, ROOT);
+    console.error('now make the tables of models/scenes/README.md again (npm run examine:scenes) and the curl in README.md');
+  } else if (await isThere(join(ROOT, 'models', 'scenes', 'backbone.json'))) await compare(out, ROOT);
+}

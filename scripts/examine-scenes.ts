@@ -25,15 +25,29 @@ const { values } = parseArgs({
     show: { type: 'string', default: '0' },
   },
 });
-const folder = resolve(values.adapters);
-const there = new Set(await readdir(folder));
-const tasks = TASK_NAMES.filter((task) => there.has(task));
-for (const name of ['count', 'seed', 'size', 'show'] as const) {
-  if (/^\d+$/.test(values[name])) continue;
-  console.error(`Expected --${name} to be a whole number but received ${JSON.stringify(values[name])}`);
+/** Ends the command with a line where a flag is wrong. */
+function expect(isGood: boolean, expected: string, received: string): void {
+  if (isGood) return;
+  console.error(`Expected ${expected} but received ${JSON.stringify(received)}`);
   process.exit(1);
 }
-const [count, seed, size, shown] = [Number(values.count), Number(values.seed), Number(values.size), Number(values.show)];
+
+for (const [name, least, most] of [
+  ['count', 1, 100_000],
+  ['seed', 0, 2 ** 32 - 1],
+  ['size', 32, 1024],
+  ['show', 0, 100_000],
+] as const) {
+  const value = values[name];
+  const isGood = /^\d+$/.test(value) && Number(value) >= least && Number(value) <= most;
+  expect(isGood, `--${name} to be a whole number from ${least} to ${most}`, value);
+}
+const folder = resolve(values.adapters);
+const there = new Set(await readdir(folder).catch(() => []));
+const tasks = TASK_NAMES.filter((task) => there.has(task));
+expect(tasks.length > 0, `--adapters to be a folder with some of ${TASK_NAMES.join(', ')}`, values.adapters);
+const [count, seed, size] = [Number(values.count), Number(values.seed), Number(values.size)];
+const shown = Math.min(count, Number(values.show));
 
 const bar = new Progress('examination', count * (tasks.length + 2));
 let done = 0;

@@ -34,7 +34,12 @@ export class Examination {
     const { count, seed, threads } = options;
     const folder = await mkdtemp(join(tmpdir(), 'graft-scenes-'));
     const out = join(folder, 'scenes');
-    await writeScenes({ ...options, out, tasks: [] }, done);
+    try {
+      await writeScenes({ ...options, out, tasks: [] }, done);
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    }
     const rows = (await readFile(join(out, 'scenes.jsonl'), 'utf8')).trimEnd().split('\n');
     const images = rows.map((row) => join(out, (JSON.parse(row) as { image: string }).image));
     const scenes = Array.from({ length: count }, (_, index) => sceneAt(seed, index));

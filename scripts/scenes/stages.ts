@@ -1,5 +1,5 @@
 /** The stages of `npm run build:scenes`, each from files of the folder `out` to files of it. */
-import { cp, rm, writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fingerprint } from '../../src/adapter/fingerprint.js';
@@ -9,7 +9,9 @@ import { readVisionModel } from '../../src/backbone/vision/families.js';
 import { readProcessor } from '../../src/backbone/vision/processor.js';
 import { clock, Progress } from '../../src/cli/progress.js';
 import { train } from '../../src/cli/train.js';
-import { publishFolder } from '../../src/tensor/folder.js';
+import { publishFolder, replaceFile } from '../../src/tensor/folder.js';
+import { hasCheckpoint } from '../../src/training/checkpoint.js';
+import { CHECKPOINT_FILE } from '../../src/training/run.js';
 import { prepareDecoder } from './decoder.js';
 import { EDGE, GRID, prepareEncoder, writeEncoder } from './encoder/checkpoint.js';
 import { Pictures } from './encoder/pictures.js';
@@ -39,8 +41,8 @@ export async function makeText(out: string): Promise<void> {
 }
 
 export async function makeDecoder(out: string): Promise<void> {
-  const flags = { ...DECODER, backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language', restart: true };
-  await train(flags, out);
+  const flags = { ...DECODER, backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language' };
+  await train({ ...flags, resume: await isBegun(out, 'language') }, out);
 }
 
 export async function makeEncoder(out: string): Promise<void> {
@@ -100,10 +102,15 @@ export async function makeAdapter(out: string, { task, about, flags }: AdapterRe
       holdout: String(CAPTIONED.heldOut),
       out: `adapters/${task}`,
       task: about,
-      restart: true,
+      resume: await isBegun(out, task),
     },
     out,
   );
+}
+
+/** Whether an earlier start was stopped in the middle of this run: it goes on from there, if the recipe is the same. */
+function isBegun(out: string, name: string): Promise<boolean> {
+  return hasCheckpoint(join(out, 'runs', name, CHECKPOINT_FILE));
 }
 
 /** Both on the same pictures, side by side; and whether they are the same to the byte. */
@@ -139,11 +146,15 @@ export async function compare(out: string, root: string): Promise<void> {
   );
 }
 
-/** Takes the place of what is in the repository; what else lies there stays. */
+/** Takes the place of what is in the repository, folder by folder, each whole; what else lies there stays. */
 export async function install(out: string, root: string): Promise<void> {
-  const parts = ['backbone.json', 'language', 'vision'].map((part) => join('models', 'scenes', part));
-  for (const part of [...parts, ...ADAPTERS.map(({ task }) => join('adapters', task))]) {
-    await rm(join(root, part), { recursive: true, force: true });
-    await cp(join(out, part), join(root, part), { recursive: true });
-  }
+  const backbone = join('models', 'scenes');
+  for (const part of [
+    join(backbone, 'language'),
+    join(backbone, 'vision'),
+    ...ADAPTERS.map(({ task }) => join('adapters', task)),
+  ])
+    await publishFolder(join(root, part), (folder) => cp(join(out, part), folder, { recursive: true }));
+  const manifest = join(backbone, 'backbone.json');
+  await replaceFile(join(root, manifest), await readFile(join(out, manifest)));
 }

@@ -159,6 +159,10 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     const code = (await page.locator('#snippet').textContent()) ?? '';
     expect(code).toContain(`new OpenAI({ baseURL: '${tiny.url}/v1', apiKey: 'none needed' });`);
     expect(code).toContain("adapters: ['first', 'third'],\n    max_tokens: 7,\n    temperature: 0,\n    stream: true,");
+    // An emptied field is left out, not asked for as no number.
+    await page.getByLabel('Max tokens').fill('');
+    expect(await page.locator('#snippet').textContent()).toContain("['first', 'third'],\n    temperature: 0,");
+    await page.getByLabel('Max tokens').fill('7');
     await inFolder(async (folder) => {
       await writeFile(path.join(folder, 'code.mjs'), code);
       await run(process.execPath, ['--check', 'code.mjs'], { cwd: folder });

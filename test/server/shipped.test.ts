@@ -62,9 +62,11 @@ describe('graft serve without a word', () => {
     const { data } = (await (await fetch(`${server.url}/v1/adapters`)).json()) as {
       data: { name: string; method: string; fault: string | null }[];
     };
-    expect(data.map(({ name }) => name)).toEqual(expect.arrayContaining([...TASK_NAMES]));
-    expect(data.filter(({ fault }) => fault !== null)).toEqual([]);
-    expect(new Set(data.map(({ method }) => method))).toEqual(new Set(['lora', 'bitfit', 'ia3']));
+    // A developer may have adapters of other backbones there as well.
+    const own = data.filter(({ name }) => TASK_NAMES.some((task) => task === name));
+    expect(own.map(({ name }) => name).sort()).toEqual([...TASK_NAMES].sort());
+    expect(own.filter(({ fault }) => fault !== null)).toEqual([]);
+    expect(new Set(own.map(({ method }) => method))).toEqual(new Set(['lora', 'bitfit', 'ia3']));
   });
 
   test('answers as README shows it', async () => {

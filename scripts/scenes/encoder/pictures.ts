@@ -61,10 +61,6 @@ export class Pictures {
     return this.#examples.length;
   }
 
-  sceneAt(index: number): Scene {
-    return (this.#examples[index] as Example).scene;
-  }
-
   /** Of each index its picture, in a mirror where `isMirrored` says so. */
   batch(indexes: ArrayLike<number>, isMirrored: (index: number) => boolean): PictureBatch {
     const images = indexes.length;

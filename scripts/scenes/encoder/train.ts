@@ -1,4 +1,5 @@
 /** Trains the encoder to answer what stands in every cell, and says how well it does on scenes that it never saw. */
+import { AppError } from '../../../src/errors.js';
 import { float32, int64, Session, type Tensor, uint8 } from '../../../src/runtime/session.js';
 import { shuffled } from '../../../src/scenes/dice.js';
 import { elements } from '../../../src/tensor/tensor.js';
@@ -64,9 +65,16 @@ export async function trainEncoder(run: EncoderRun, listener: EncoderListener): 
         step++;
         const examples = pictures.batch(order.slice(part * batch, (part + 1) * batch), () => random() < 0.5);
         const results = await training.run({ ...feeds, ...feedsOf(examples, run.edge) }, fetches);
-        const scale = Math.min(1, CLIP / norm(gradients));
+        const loss = Number(results[names.loss]?.data[0]);
+        const length = norm(gradients);
+        if (!Number.isFinite(loss) || !Number.isFinite(length))
+          throw new AppError(
+            'training_diverged',
+            `Step ${step} of the encoder: Expected a finite loss and gradient but received ${loss} and ${length}`,
+          );
+        const scale = Math.min(1, CLIP / length);
         optimizer.update(parameters.values, gradients, scale, step, learningRate(schedule, step));
-        listener.onStep(step, steps, Number(results[names.loss]?.data[0]));
+        listener.onStep(step, steps, loss);
       }
       listener.onScore(step, await scoreOf(reading, feeds, run));
     }

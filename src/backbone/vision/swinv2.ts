@@ -46,6 +46,8 @@ const HIDDEN = -200;
 const POSITION_WIDTH = 512;
 const LARGEST_BIAS = 16;
 const MAX_WINDOW = 64;
+/** Of a layer's mask: all pairs of tokens in all windows. The largest real model has a fifth of it. */
+const MAX_PAIRS = 2 ** 25;
 const MAX_STAGES = 8;
 
 const { hidden_act, image_size, num_channels, qkv_bias } = sharedFields;
@@ -88,8 +90,22 @@ function checkStages(c: Config, context: z.RefinementCtx): void {
   // The last stage's windows are as large as what whole patches leave of the image there.
   const rows = Math.floor(c.image_size[0] / c.patch_size[0]);
   const least = 2 ** (depths.length - 1);
+  const pairs = pairsIn(c);
+  if (pairs > MAX_PAIRS)
+    refuse(['window_size'], `Expected windows of at most ${MAX_PAIRS} pairs of tokens in all but received ${pairs}`);
   if (rows < least)
     refuse(['image_size'], `Expected at least ${least} patches down for ${depths.length} stages but received ${rows}`);
+}
+
+/** Pairs of tokens in all windows of the first stage, which has the most. */
+function pairsIn({
+  image_size: image,
+  patch_size: patch,
+  window_size: window,
+}: Pick<Config, 'image_size' | 'patch_size' | 'window_size'>): number {
+  const [rows, columns] = [Math.ceil(image[0] / patch[0]), Math.ceil(image[1] / patch[1])];
+  const edge = Math.min(rows, window);
+  return Math.ceil(rows / edge) * Math.ceil(columns / edge) * edge ** 4;
 }
 
 interface Stage {

@@ -103,7 +103,11 @@ function readAsk(): Ask | null {
 }
 
 function settings(): Readonly<Record<string, number | boolean>> {
-  return { max_tokens: maxTokens.valueAsNumber, temperature: temperature.valueAsNumber, stream: true };
+  // An emptied field is not asked for.
+  const given = Object.entries({ max_tokens: maxTokens.valueAsNumber, temperature: temperature.valueAsNumber }).filter(
+    ([, value]) => !Number.isNaN(value),
+  );
+  return { ...Object.fromEntries(given), stream: true };
 }
 
 function say(text: string): void {

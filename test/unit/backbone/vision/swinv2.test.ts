@@ -104,6 +104,12 @@ describe('refusals', () => {
     return [...((error as AppError).faults ?? [])].sort();
   }
 
+  it('windows whose pairs of tokens no memory holds, before any is made', async () => {
+    expect(await faultsOf({ image_size: 1024, patch_size: 4, window_size: 64 })).toEqual([
+      'window_size: Expected windows of at most 33554432 pairs of tokens in all but received 268435456',
+    ]);
+  });
+
   it('every setting that it does not implement, at once', async () => {
     const config = {
       depths: [2, 0],
