@@ -111,7 +111,7 @@ async function conclude(prepared: Prepared, options: TrainOptions, result: RunRe
 }
 
 async function publish(
-  { backbone, plan, model, train }: Prepared,
+  { backbone, plan, model, train, beginning }: Prepared,
   options: TrainOptions,
   { values, progress, steps }: RunResult,
 ): Promise<void> {
@@ -123,6 +123,7 @@ async function publish(
     training: {
       data: basename(options.data),
       captions: train.sequences.count,
+      ...(beginning ? { from: `${beginning.name} ${beginning.digest}` } : {}),
       steps: progress.step,
       warmup: warmupOf(options, steps),
       batch: options.batch,
@@ -222,13 +223,15 @@ function reportOf(
   };
 }
 
-function introduction(name: string, { plan, model, train, validation, backbone }: Prepared, options: TrainOptions): string {
+function introduction(name: string, prepared: Prepared, options: TrainOptions): string {
+  const { plan, model, train, validation, backbone, beginning } = prepared;
   const { parameters } = model;
   const trained = parameters.values.length.toLocaleString('en-US');
   const what = plan ? `${plan.method}${plan.contexts.length > 0 ? ` on ${plan.contexts.join(' and ')}` : ''}` : 'all weights';
   const held = validation ? `, ${validation.sequences.count} held out` : '';
   const captions = `${train.sequences.count} ${train.sequences.count === 1 ? 'caption' : 'captions'}`;
-  return `${name}: ${what}, ${trained} parameters on ${backbone.name}; ${captions}${held}; seed ${options.seed}`;
+  const from = beginning ? `; begins with ${beginning.part} of ${beginning.name}` : '';
+  return `${name}: ${what}, ${trained} parameters on ${backbone.name}; ${captions}${held}; seed ${options.seed}${from}`;
 }
 
 /** The command that goes on with this one. */

@@ -50,6 +50,10 @@ export const TRAIN_SETTINGS = {
     ...choice(['checkpoint', 'random'], 'Where method full begins: checkpoint, or random (config.json and tokenizer only)'),
     default: 'checkpoint' as const,
   },
+  from: {
+    ...optional(location('Adapter folder to begin with: all of it, or its projector where the method is another')),
+    default: null,
+  },
   task: { ...optional(text('What the adapter is for, for those who list it')), default: null },
   dtype: {
     ...choice(WRITTEN_DTYPES, 'float32, float16 or bfloat16: what the result is written as; training computes in float32'),
@@ -122,6 +126,7 @@ const INDIFFERENT = new Set([
   'data',
   'images',
   'validation',
+  'from',
   'out',
   'resume',
   'restart',

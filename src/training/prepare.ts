@@ -3,6 +3,7 @@
  * what a user gave is found here, before the first step.
  */
 import { fingerprint } from '../adapter/fingerprint.js';
+import { readAdapter } from '../adapter/format.js';
 import { type AdapterPlan, resolvePlan, SITES } from '../adapter/plan.js';
 import { type BackboneDescription, describeBackbone, openWeights, type VisionPart } from '../backbone/backbone.js';
 import type { WeightSource } from '../backbone/language/model.js';
@@ -10,6 +11,7 @@ import { readBackbone } from '../backbone/manifest.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { AppError } from '../errors.js';
 import { HEAD_DIM_STEP } from '../onnx/attention.js';
+import { type Beginning, beginWith } from './begin.js';
 import type { BadRow, Example } from './data/example.js';
 import { readDataset } from './data/read.js';
 import { refuseBadRows } from './data/report.js';
@@ -37,6 +39,8 @@ export interface Prepared {
   /** null for text alone. */
   readonly store: FeatureStore | null;
   readonly bad: readonly BadRow[];
+  /** null: it begins at random, or with the checkpoint. */
+  readonly beginning: Beginning | null;
   /** Names the data: equal digests, equal sequences and images. */
   readonly dataDigest: string;
   /** Names the weights that are built upon, which may change while their folder's name does not. */
@@ -64,12 +68,15 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
   tokenize([], tokenizer, rows);
 
   const model = await buildModel(backbone, recipe, options);
+  let beginning: Beginning | null = null;
   let store: FeatureStore | null = null;
   const close = async (): Promise<void> => {
     await model.close();
     await store?.close();
   };
   try {
+    if (options.from !== null && recipe.plan !== null)
+      beginning = beginWith(await readAdapter(options.from, backbone.target), recipe.plan, model.parameters);
     if (part && image) store = await FeatureStore.open(await featureFolder(options.cache, part), image.tokens * image.dim);
     let done = 0;
     const portionOf = async (
@@ -103,6 +110,7 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
       validation: held.sequences.count > 0 ? held : null,
       store,
       bad,
+      beginning,
       dataDigest: digestPortions([trained, held]),
       backboneDigest: await fingerprints(backbone, part !== null),
       close,
@@ -140,12 +148,14 @@ function nothingLeft(expected: string, bad: readonly BadRow[]): AppError {
 
 /** What contradicts itself before anything is read. */
 function checkOptions(options: TrainOptions): void {
-  const { init, method, contexts, sites, targetModules, flip, crop, data, patience, holdout, validation, resume, restart } =
-    options;
+  const { init, method, contexts, sites, targetModules, from, flip, crop, data, patience } = options;
+  const { holdout, validation, resume, restart } = options;
   const faults: string[] = [];
   if (resume && restart) faults.push('Expected --resume or --restart but received both');
   if (method === 'full' && (contexts !== null || targetModules !== null || !SITES.every((site) => sites.includes(site))))
     faults.push('Expected no --contexts, --sites or --target-modules with --method full, which trains every weight');
+  if (method === 'full' && from !== null)
+    faults.push('Expected no --from with --method full, which begins with the weights of the backbone');
   if (init === 'random' && method !== 'full')
     faults.push(
       `Expected --init checkpoint with --method ${method}, since an adapter needs a backbone that can do something, but received random`,

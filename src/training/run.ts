@@ -107,7 +107,7 @@ class Training {
   #log: RunLog | undefined;
 
   constructor(prepared: Prepared, options: TrainOptions, folder: string, listener: RunListener) {
-    const { model, train, plan, dataDigest, backboneDigest } = prepared;
+    const { model, train, plan, dataDigest, backboneDigest, beginning } = prepared;
     const { values } = model.parameters;
     this.#prepared = prepared;
     this.#options = options;
@@ -127,7 +127,8 @@ class Training {
       best: new Float32Array(values.length),
     };
     this.#gradients = options.accumulate === 1 ? model.gradients : new Float32Array(values.length);
-    this.#identity = { ...identityOf(options), data_digest: dataDigest, backbone_digest: backboneDigest };
+    const digests = { data_digest: dataDigest, backbone_digest: backboneDigest, from_digest: beginning?.digest ?? 'none' };
+    this.#identity = { ...identityOf(options), ...digests };
     this.#lengths = train.sequences.lengths();
     this.#epoch = { number: 0, batches: this.#batchesOf(0) };
     const perEpoch = this.#epoch.batches.length / options.accumulate;

@@ -3,7 +3,7 @@ import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LoadedAdapter } from '../../src/adapter/adapter.js';
-import { readAdapter } from '../../src/adapter/format.js';
+import { arraysOf, readAdapter } from '../../src/adapter/format.js';
 import { type BackboneDescription, describeBackbone } from '../../src/backbone/backbone.js';
 import { readBackbone } from '../../src/backbone/manifest.js';
 import { startServer } from '../../src/cli/serve.js';
@@ -108,6 +108,67 @@ describe('an adapter', () => {
     expect((await readSteps(runOf(name))).order).toEqual([1, 2, 3, 4]);
     const report = await readFile(path.join(runOf(name), 'report.html'), 'utf8');
     expect(report.includes('sees through')).toBe(adapter.projector !== null);
+  });
+});
+
+describe('--from', () => {
+  const rate = { steps: 1, lr: 1e-9 };
+  /** Every number of an adapter: projector, columns and scales. */
+  const numbersOf = (adapter: LoadedAdapter): number[] => arraysOf(adapter).flatMap((array) => [...array]);
+
+  test.each<[string, TrainFlags]>([
+    ['lora', { rank: 4 }],
+    ['lora-agnostic', { contexts: 'agnostic' }],
+    ['bitfit', { method: 'bitfit' }],
+    ['ia3', { method: 'ia3' }],
+    ['none', { method: 'none' }],
+  ])('%s: begins with what the other ends with', async (name, flags) => {
+    const one = await trainAdapter(`first-${name}`, flags);
+    const other = await trainAdapter(`second-${name}`, { ...flags, ...rate, from: `adapters/first-${name}` });
+    const [before, after] = [numbersOf(one), numbersOf(other)];
+    expect(after).toHaveLength(before.length);
+    expect(Math.max(...after.map((value, at) => Math.abs(value - (before[at] ?? Number.NaN))))).toBeLessThan(1e-6);
+    const manifest = JSON.parse(await readFile(path.join(folder, 'adapters', `second-${name}`, 'adapter.json'), 'utf8'));
+    expect(manifest.training.from).toBe(`first-${name} ${one.digest}`);
+  });
+
+  test('makes up for another alpha', async () => {
+    const one = await trainAdapter('plain-alpha', { rank: 4 });
+    const other = await trainAdapter('other-alpha', { rank: 4, alpha: 16, ...rate, from: 'adapters/plain-alpha' });
+    for (const [index, group] of one.groups.entries())
+      for (const [module, { b }] of group.columns) {
+        const found = other.groups[index]?.columns.get(module)?.b ?? [];
+        for (const [at, value] of b.entries()) expect(found[at]).toBeCloseTo(value, 5);
+      }
+  });
+
+  test('takes the projector of another method, and the rest at random', async () => {
+    const one = await trainAdapter('lora-first', { rank: 4 });
+    const other = await trainAdapter('ia3-second', { method: 'ia3', ...rate, from: 'adapters/lora-first' });
+    for (const [at, value] of (one.projector?.weight ?? []).entries()) expect(other.projector?.weight[at]).toBeCloseTo(value, 6);
+  });
+
+  test.each<[string, TrainFlags, RegExp]>([
+    ['another rank', { rank: 8, from: 'adapters/lora' }, /Expected rank 8 in \S+q_proj for image but received 4/],
+    [
+      'other contexts',
+      { contexts: 'agnostic', rank: 4, from: 'adapters/lora' },
+      /Expected groups for all in adapter lora but received image, text/,
+    ],
+    [
+      'fewer modules',
+      { from: 'adapters/lora-ffn' },
+      /Expected \S+q_proj to be adapted for image but the adapter leaves it alone/,
+    ],
+    [
+      'nothing to take',
+      { method: 'ia3', from: 'adapters/lora-stories' },
+      /to be of method ia3 or to see images but received lora/,
+    ],
+    ['all weights', { method: 'full', from: 'adapters/lora' }, /Expected no --from with --method full/],
+    ['no adapter', { from: 'photos' }, /Expected adapter.json, or adapter_config.json/],
+  ])('is refused with %s', async (_, flags, message) => {
+    await expect(trainHere(folder, { steps: 1, ...flags, out: 'adapters/refused' })).rejects.toThrow(message);
   });
 });
 
