@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { clock } from '../src/cli/progress.js';
 import { AppError } from '../src/errors.js';
+import { inChildren, type Work } from './scenes/children.js';
 import * as recipe from './scenes/recipe.js';
 import { assemble, compare, install, makeAdapter, makeCaptions, makeDecoder, makeEncoder, makeText } from './scenes/stages.js';
 
@@ -27,11 +28,15 @@ async function stage(title: string, result: string, work: () => Promise<void>): 
   const started = Date.now();
   console.error(`\n${title}`);
   await work();
-  if (process.exitCode) {
-    console.error('the same command goes on from here (not `graft`: this is a run of `npm run build:scenes`)');
-    process.exit();
-  }
+  goOnIf(Number(process.exitCode ?? 0) === 0);
   console.error(`${title}: ${clock((Date.now() - started) / 1000)}`);
+}
+
+/** Ends a build that was stopped. */
+function goOnIf(isDone: boolean): void {
+  if (isDone) return;
+  console.error('the same command goes on from here (not `graft`: this is a run of `npm run build:scenes`)');
+  process.exit();
 }
 
 async function isThere(place: string): Promise<boolean> {
@@ -42,6 +47,8 @@ const { values } = parseArgs({
   options: {
     out: { type: 'string', default: join(ROOT, 'scratch', 'scenes') },
     install: { type: 'boolean', default: false },
+    // One adapter and nothing else: how the build starts itself for each of them.
+    adapter: { type: 'string' },
   },
 });
 const out = resolve(values.out);
@@ -50,8 +57,11 @@ const at = (...path: string[]): string => join(out, ...path);
 try {
   if (out === resolve(ROOT))
     throw new AppError('invalid_config', `Expected --out to be a folder of its own but received the repository ${out}`);
+  const alone = recipe.ADAPTERS.find(({ task }) => task === values.adapter);
+  if (values.adapter !== undefined && alone === undefined)
+    throw new AppError('invalid_config', `Expected the task of an adapter but received ${JSON.stringify(values.adapter)}`);
   await claim();
-  await build();
+  await (alone === undefined ? build() : makeAdapter(out, alone));
 } catch (error) {
   if (!(error instanceof AppError)) throw error;
   console.error(error.message);
@@ -68,14 +78,28 @@ async function claim(): Promise<void> {
   await writeFile(at('recipe.json'), own);
 }
 
+/** Those that others begin with, one after another; then the others, some at a time. */
+async function makeAdapters(): Promise<void> {
+  const bases = recipe.ADAPTERS.filter(({ from }) => from === undefined);
+  for (const each of bases) await stage(`adapter ${each.task}`, at('adapters', each.task), () => makeAdapter(out, each));
+  const works: Work[] = [];
+  for (const { task, from } of recipe.ADAPTERS)
+    if (from !== undefined && (await isThere(at('adapters', task)))) console.error(`adapter ${task}: is there`);
+    else if (from !== undefined)
+      works.push({ name: task, script: fileURLToPath(import.meta.url), args: ['--out', out, '--adapter', task] });
+  const begun = Date.now();
+  process.exitCode = await inChildren(works, recipe.ADAPTERS_AT_ONCE);
+  goOnIf(process.exitCode === 0);
+  console.error(`adapters: ${clock((Date.now() - begun) / 1000)}`);
+}
+
 async function build(): Promise<void> {
   await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
   await stage('decoder', at('pretrained', 'language'), () => makeDecoder(out));
   await stage('encoder', at('encoder', 'model.safetensors'), () => makeEncoder(out));
   await stage('backbone', at('models', 'scenes'), () => assemble(out));
   await stage('captioned pictures', at('captioned'), () => makeCaptions(out));
-  for (const each of recipe.ADAPTERS)
-    await stage(`adapter ${each.task}`, at('adapters', each.task), () => makeAdapter(out, each));
+  await makeAdapters();
   console.error(`\nmade in ${clock((Date.now() - started) / 1000)}: ${out}`);
   if (values.install) {
     await install(out, ROOT);

@@ -40,7 +40,7 @@ export const TASKS = {
   colours: { write: colours, lexicon: LISTS, aspects: ['colours', 'words'], loose: true },
   relations: { write: relations, lexicon: LISTS, aspects: ['objects', 'relations', 'words'] },
   alt: { write: alt, lexicon: LISTS, aspects: ['objects', 'colours', 'counts', 'background', 'words'] },
-  tags: { write: tags, lexicon: LISTS, aspects: ['objects', 'colours', 'background', 'words'], loose: true },
+  tags: { write: tags, lexicon: LISTS, aspects: ['objects', 'colours', 'background', 'words'] },
 } as const satisfies Record<string, TaskRow>;
 
 export type Task = keyof typeof TASKS;

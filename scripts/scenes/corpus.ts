@@ -20,6 +20,6 @@ export function documentsOf(seed: number, index: number): string[] {
 }
 
 function documentOf(scene: Scene, random: Random): string {
-  const parts = weighted(random, [1, 2, 3], [0.3, 0.4, 0.3]);
+  const parts = weighted(random, [1, 2, 3], [0.1, 0.4, 0.5]);
   return Array.from({ length: parts }, () => rowOf(pick(random, TASK_NAMES)).write(scene, random)).join('\n');
 }

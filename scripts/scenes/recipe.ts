@@ -2,7 +2,7 @@
 import type { Task } from './captions.js';
 
 /** Seeds are apart, so that no picture is in two sets. */
-export const SEEDS = { text: 5, pictures: 6, heldOutPictures: 7, captions: 8, examination: 9 } as const;
+export const SEEDS = { text: 5, pictures: 6, heldOutPictures: 7, captions: 8, examination: 9, rates: 10 } as const;
 
 export const TEXT = { scenes: 20_000 } as const;
 
@@ -21,7 +21,7 @@ export const DECODER = {
   samples: '0',
 } as const;
 
-export const ENCODER = { pictures: 30_000, heldOut: 500, batch: 16, epochs: 13, rate: 0.0015 } as const;
+export const ENCODER = { pictures: 60_000, heldOut: 500, batch: 16, epochs: 10, rate: 0.0015 } as const;
 
 /** Captioned pictures that every adapter learns from. */
 export const CAPTIONED = { pictures: 8_000, heldOut: 200 } as const;
@@ -31,12 +31,23 @@ export const PICTURE = { size: 256 } as const;
 /** Pictures that no part of anything was trained on. */
 export const EXAMINED = 500;
 
+/** Trainings at once, a thread each. */
+export const ADAPTERS_AT_ONCE = 2;
 /** Flags that adapters share. */
-const COMMON = { batch: '16', epochs: '3', evalEvery: '1000', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
+const COMMON = {
+  batch: '16',
+  epochs: '3',
+  evalEvery: '1000',
+  checkpointEvery: '1000',
+  samples: '12',
+  dtype: 'float16',
+} as const;
 const LORA = { ...COMMON, method: 'lora', rank: '8', lr: '0.007' } as const;
 
 export interface AdapterRecipe {
   readonly task: Task;
+  /** Whose adapter it begins with: what that one learned of reading pictures need not be learned again. */
+  readonly from?: Task;
   readonly about: string;
   readonly flags: Readonly<Record<string, string>>;
 }

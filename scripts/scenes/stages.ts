@@ -93,10 +93,11 @@ export async function makeCaptions(out: string): Promise<void> {
   await underBar('captioned pictures', count, (done) => writeScenes(options, done));
 }
 
-export async function makeAdapter(out: string, { task, about, flags }: AdapterRecipe): Promise<void> {
+export async function makeAdapter(out: string, { task, from, about, flags }: AdapterRecipe): Promise<void> {
   await train(
     {
       ...flags,
+      ...(from === undefined ? {} : { from: `adapters/${from}`, threads: '1' }),
       backbone: 'models/scenes',
       data: `captioned/${task}.jsonl`,
       holdout: String(CAPTIONED.heldOut),

@@ -62,6 +62,14 @@ export function relationsOf(subject: Group, object: Group): Relation[] {
   return RELATIONS.filter((relation) => holds[relation]);
 }
 
+/** The one that says most: who hides whom if it can be said, for no other pictures show it. Throws RangeError where none holds. */
+export function relationOf(subject: Group, object: Group): Relation {
+  const holding = relationsOf(subject, object);
+  const found = holding.find((relation) => relation === 'front' || relation === 'behind') ?? holding[0];
+  if (found === undefined) throw new RangeError(`Expected ${subject.kind} and ${object.kind} to stand somehow to each other`);
+  return found;
+}
+
 /** Whether the nearer one hides a part of the other. */
 function stands(near: Group, far: Group): boolean {
   const alone = near.count === 1 && far.count === 1 && near.stand === 'ground' && far.stand === 'ground';

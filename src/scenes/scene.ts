@@ -26,7 +26,7 @@ const GAP = 0.025;
 const TRIES = 60;
 /** The root of a thing's area, by size: far enough apart that they are told apart. */
 const SCALES: Readonly<Record<Size, readonly [number, number]>> = {
-  small: [0.175, 0.2],
+  small: [0.19, 0.215],
   medium: [0.275, 0.315],
   large: [0.42, 0.5],
 };
@@ -69,7 +69,7 @@ function wishesFor(background: Background, random: Random): Wish[] {
 }
 
 function sizeFor(count: number, random: Random): Size {
-  if (count === 1) return weighted(random, SIZES, [0.24, 0.36, 0.4]);
+  if (count === 1) return weighted(random, SIZES, [0.22, 0.34, 0.44]);
   return chance(random, count === 2 ? 0.5 : count === 3 ? 0.25 : 0) ? 'medium' : 'small';
 }
 
@@ -93,7 +93,7 @@ function settle(wishes: readonly Wish[], horizon: number, random: Random): Group
     !placesOf(only).some((at) => at === 'left' || at === 'middle' || at === 'right')
   )
     return undefined;
-  return shuffled(random, groups);
+  return groups.toSorted((a, b) => KINDS.indexOf(a.kind) - KINDS.indexOf(b.kind));
 }
 
 function find<T>(draw: () => T, good: (found: T) => boolean): T | undefined {
@@ -148,7 +148,7 @@ function arrange({ kind, size, count, stand }: Wish, random: Random): Box[] {
   const scale = between(random, ...SCALES[size]);
   const root = Math.sqrt(NATURES[kind].aspect * between(random, 0.92, 1.08));
   const [width, height] = [scale * root, scale / root];
-  const gap = between(random, 0.15, 0.28) * scale;
+  const gap = between(random, 0.2, 0.32) * scale;
   const rows = rowsFor(count, stand, count * (width + gap) < 0.7, random);
   const longest = Math.max(...rows);
   return rows.flatMap((length, row) => {

@@ -4,25 +4,26 @@
  * nothing can be guessed: whoever names a thing has seen it.
  */
 
+/** What people speak of first comes first: who is there, then what was made, what grows, and what hangs in the sky. */
 export const KINDS = [
-  'house',
-  'tree',
-  'boat',
+  'person',
+  'dog',
+  'cat',
+  'bird',
+  'fish',
   'car',
+  'boat',
+  'house',
+  'umbrella',
+  'chair',
+  'ball',
+  'tree',
+  'flower',
+  'mushroom',
   'sun',
   'moon',
   'star',
   'cloud',
-  'cat',
-  'dog',
-  'bird',
-  'fish',
-  'ball',
-  'flower',
-  'person',
-  'chair',
-  'umbrella',
-  'mushroom',
 ] as const;
 export type Kind = (typeof KINDS)[number];
 
@@ -68,7 +69,7 @@ export interface Group {
   readonly items: readonly Box[];
 }
 
-/** All that is true of a picture. No two groups are of one kind. */
+/** All that is true of a picture. No two groups are of one kind; they stand in the order of `KINDS`. */
 export interface Scene {
   readonly background: Background;
   /** Where sky and ground meet, as a fraction of the height. */
@@ -77,6 +78,7 @@ export interface Scene {
 }
 
 export const MAX_COUNT = 5;
+export const MAX_GROUPS = 3;
 
 export interface Nature {
   /** Width by height. */

@@ -2,7 +2,7 @@
 import { chance, pick, type Random } from '../../../src/scenes/dice.js';
 import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../../../src/scenes/world.js';
 import { Lexicon, type Noun } from './lexicon.js';
-import { type Fact, type Plan, wordsFor } from './plan.js';
+import { converse, type Fact, type Plan, wordsFor } from './plan.js';
 
 export interface Dialect {
   /** What it says; one of them is drawn each time. */
@@ -158,19 +158,23 @@ export function sentence(dialect: Dialect, plan: Plan, random: Random): string {
     ]);
   }
 
-  function together({ relation, object }: Fact): string {
-    const beside = `${pick(random, dialect.relations[relation])} ${phrase(object)}`;
+  function together(fact: Fact): string {
+    const beside = related(fact, phrase(fact.object));
     return `${pick(random, [
       `${what} ${where}, ${beside}`,
       `${where}, ${what} ${beside}`,
       `${where}, there ${verb(first)} ${what} ${beside}`,
-      `${where}, ${beside}, ${verb(first)} ${what}`,
+      `${where}, ${related(converse(fact), what)}, ${verb(fact.object)} ${phrase(fact.object)}`,
     ])}${far === undefined ? '' : third(far)}`;
   }
 
   function third({ subject, relation, object }: Fact): string {
     const link = chance(random, 0.5) ? 'and' : 'with';
-    return `, ${link} ${phrase(subject)} ${pick(random, dialect.relations[relation])} ${definite(object, nouns(object.kind))}`;
+    return `, ${link} ${phrase(subject)} ${related({ relation }, definite(object, nouns(object.kind)))}`;
+  }
+
+  function related({ relation }: Pick<Fact, 'relation'>, object: string): string {
+    return `${pick(random, dialect.relations[relation])} ${object}`;
   }
 
   /** "two small red boats". */

@@ -5,7 +5,7 @@
 import { chance, pick, type Random } from '../../../src/scenes/dice.js';
 import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../../../src/scenes/world.js';
 import { Lexicon } from './lexicon.js';
-import { type Fact, type Plan, wordsFor } from './plan.js';
+import { converse, type Fact, type Plan, wordsFor } from './plan.js';
 
 type Gender = 'm' | 'f';
 type Word = readonly [gender: Gender, one: string, many: string];
@@ -118,12 +118,13 @@ export function french({ scene, first, place, facts }: Plan, random: Random): st
     const at = place === null ? '' : pick(random, PLACES[place]);
     return `${pick(random, [`${what} ${where}, ${at}`, `${at}, ${what} ${where}`, `${where}, ${view} ${what} ${at}`, `${at}, ${view} ${what} ${where}`])}.`;
   }
-  const beside = related(near, phrase(near.object, nouns(near.object.kind)), random);
+  const other = phrase(near.object, nouns(near.object.kind));
+  const beside = related(near, other, random);
   const begin = pick(random, [
     `${what} ${where}, ${beside}`,
     `${where}, ${what} ${beside}`,
     `${where}, ${view} ${what} ${beside}`,
-    `${where}, ${beside}, ${view} ${what}`,
+    `${where}, ${related(converse(near), what, random)}, ${view} ${other}`,
   ]);
   return `${begin}${far === undefined ? '' : third(far, nouns, random)}.`;
 }

@@ -5,7 +5,7 @@
 import { pick, type Random } from '../../../src/scenes/dice.js';
 import type { Background, Colour, Group, Kind, Place, Relation, Size, Stand } from '../../../src/scenes/world.js';
 import { Lexicon } from './lexicon.js';
-import { type Fact, type Plan, wordsFor } from './plan.js';
+import { converse, type Fact, type Plan, wordsFor } from './plan.js';
 
 type Gender = 'm' | 'f' | 'n';
 type Case = 'nominative' | 'accusative' | 'dative';
@@ -117,7 +117,7 @@ const HEARD_BACKGROUNDS: Readonly<Record<Background, readonly string[]>> = {
 
 export function german({ scene, first, place, facts }: Plan, random: Random): string {
   const where = pick(random, BACKGROUNDS[scene.background][first.stand]);
-  const be = first.count === 1 ? 'ist' : 'sind';
+  const be = verb(first);
   const nouns = wordsFor(NOUNS, scene, random);
   const phrase = (group: Group, as: Case): string => described(group, nouns(group.kind), as, random);
   const what = (as: Case): string => phrase(first, as);
@@ -132,10 +132,11 @@ export function german({ scene, first, place, facts }: Plan, random: Random): st
     ])}.`;
   }
   const beside = related(near.relation, phrase(near.object, 'dative'));
+  const behind = related(converse(near).relation, what('dative'));
   const [begin, as] = pick(random, [
     [`${what('nominative')} ${where}, ${beside}`, 'nominative'],
     [`${where} ${be} ${what('nominative')} ${beside}`, 'nominative'],
-    [`${where} ${be} ${beside} ${what('nominative')} zu sehen`, 'nominative'],
+    [`${where} ${verb(near.object)} ${behind} ${phrase(near.object, 'nominative')} zu sehen`, 'nominative'],
     [`${where} sieht man ${what('accusative')} ${beside}`, 'accusative'],
   ] as const);
   return `${begin}${far === undefined ? '' : third(far, as)}.`;
@@ -144,6 +145,8 @@ export function german({ scene, first, place, facts }: Plan, random: Random): st
     return `, dazu ${phrase(subject, as)} ${related(relation, definite(object, nouns(object.kind)))}`;
   }
 }
+
+const verb = ({ count }: Group): string => (count === 1 ? 'ist' : 'sind');
 
 /** "zwei kleine rote Boote", "einem kleinen roten Boot". */
 function described({ colour, size, count }: Group, [gender, one, many]: Word, as: Case, random: Random): string {

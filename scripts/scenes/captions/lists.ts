@@ -1,21 +1,21 @@
 /** Tasks that ask for one thing each, in English: how many, which colours, what stands where, a text for those who cannot see, tags. */
-import { chance, pick, type Random, shuffled } from '../../../src/scenes/dice.js';
+import { chance, pick, type Random } from '../../../src/scenes/dice.js';
 import { type Group, PLACES, type Scene } from '../../../src/scenes/world.js';
 import { COUNTS, counted, definite, ENGLISH, lexiconOf, numbered, verb } from './english.js';
 import { planFor, wordsFor } from './plan.js';
 
 /** "two boats, one house." */
 export function counting(scene: Scene, random: Random): string {
-  const order = shuffled(random, scene.groups);
+  const { groups } = scene;
   const nouns = wordsFor(ENGLISH.nouns, scene, random);
-  const parts = order.map(({ kind, count }) => `${COUNTS[count - 1]} ${numbered(nouns(kind), count)}`);
+  const parts = groups.map(({ kind, count }) => `${COUNTS[count - 1]} ${numbered(nouns(kind), count)}`);
   const list = chance(random, 0.5) ? parts.join(', ') : listed(parts);
-  return `${pick(random, ['', '', 'just ', `there ${verb(order[0] as Group)} `])}${list}.`;
+  return `${pick(random, ['', '', 'just ', `there ${verb(groups[0] as Group)} `])}${list}.`;
 }
 
 /** "red, yellow." */
 export function colours({ groups }: Scene, random: Random): string {
-  const names = [...new Set(shuffled(random, groups).map(({ colour }) => colour))];
+  const names = [...new Set(groups.map(({ colour }) => colour))];
   const list = chance(random, 0.5) ? names.join(', ') : listed(names);
   if (names.length === 1) return pick(random, [`${list}.`, `only ${list}.`, `everything is ${list}.`]);
   return chance(random, 0.7) ? `${list}.` : `the colours are ${list}.`;
@@ -40,7 +40,7 @@ export function relations(scene: Scene, random: Random): string {
 
 /** "two red boats and a yellow house on the sea." */
 export function alt(scene: Scene, random: Random): string {
-  const groups = shuffled(random, scene.groups);
+  const { groups } = scene;
   const nouns = wordsFor(ENGLISH.nouns, scene, random);
   const parts = groups.map(({ kind, colour, count }) => counted(count, `${colour} ${numbered(nouns(kind), count)}`));
   const last = groups.at(-1) as Group;
@@ -48,14 +48,10 @@ export function alt(scene: Scene, random: Random): string {
   return `${pick(random, ['', 'a drawing of ', 'a picture of '])}${listed(parts)} ${where}.`;
 }
 
-/** "boat, house, red, yellow, sea". */
+/** "red boat, yellow house, sea". */
 export function tags(scene: Scene, random: Random): string {
-  const order = shuffled(random, scene.groups);
   const nouns = wordsFor(ENGLISH.nouns, scene, random);
-  const kinds = order.map(({ kind }) => numbered(nouns(kind), 1));
-  const palette = [...new Set(order.map(({ colour }) => colour))];
-  const parts: readonly (readonly string[])[] = [kinds, palette, [scene.background]];
-  return (chance(random, 0.5) ? parts : shuffled(random, parts)).flat().join(', ');
+  return [...scene.groups.map(({ kind, colour }) => `${colour} ${numbered(nouns(kind), 1)}`), scene.background].join(', ');
 }
 
 /** "a, b and c". */

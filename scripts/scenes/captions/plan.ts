@@ -1,5 +1,8 @@
-/** What a sentence is going to say, before any language says it: which group comes first, and how the others stand to it. */
-import { chance, pick, type Random, shuffled } from '../../../src/scenes/dice.js';
+/**
+ * What a sentence is going to say, before any language says it. Things are told in the order of the scene, which is that of their kinds:
+ * whoever has told one knows which one is next, and a frozen decoder can find it by the place in that order that the encoder sees.
+ */
+import { chance, pick, type Random } from '../../../src/scenes/dice.js';
 import { placesOf, relationsOf } from '../../../src/scenes/geometry.js';
 import type { Group, Kind, Place, Relation, Scene } from '../../../src/scenes/world.js';
 
@@ -9,6 +12,16 @@ export interface Fact {
   readonly relation: Relation;
   readonly object: Group;
 }
+
+const CONVERSES: Readonly<Record<Relation, Relation>> = {
+  left: 'right',
+  right: 'left',
+  above: 'below',
+  below: 'above',
+  front: 'behind',
+  behind: 'front',
+  beside: 'beside',
+};
 
 export interface Plan {
   readonly scene: Scene;
@@ -20,10 +33,7 @@ export interface Plan {
 }
 
 export function planFor(scene: Scene, random: Random): Plan {
-  // "on the sea" is easier to hear than "above the sea": mostly something that stands there opens the sentence.
-  const mixed = shuffled(random, scene.groups);
-  const order = chance(random, 0.7) ? mixed.toSorted((a, b) => Number(a.stand === 'sky') - Number(b.stand === 'sky')) : mixed;
-  const [first, second, third] = order;
+  const [first, second, third] = scene.groups;
   if (first === undefined) throw new RangeError('Expected a scene with something in it but received an empty one');
   const facts: Fact[] = [];
   if (second !== undefined) facts.push(factOf(first, second, random));
@@ -36,6 +46,11 @@ function factOf(subject: Group, object: Group, random: Random): Fact {
   const holding = relationsOf(subject, object);
   const depth = holding.find((relation) => relation === 'front' || relation === 'behind');
   return { subject, object, relation: depth ?? pick(random, holding) };
+}
+
+/** The same fact, told of the other. */
+export function converse({ subject, relation, object }: Fact): Fact {
+  return { subject: object, relation: CONVERSES[relation], object: subject };
 }
 
 /** Across rather than up or down: the sky is at the top anyway. */

@@ -4,15 +4,29 @@
  */
 
 import type { View } from '../../../src/scenes/drawing.js';
-import { around, covered } from '../../../src/scenes/geometry.js';
-import { BACKGROUNDS, type Box, COLOURS, type Group, KINDS, MAX_COUNT, type Scene, SIZES } from '../../../src/scenes/world.js';
+import { around, covered, relationOf } from '../../../src/scenes/geometry.js';
+import {
+  BACKGROUNDS,
+  type Box,
+  COLOURS,
+  type Group,
+  KINDS,
+  MAX_COUNT,
+  MAX_GROUPS,
+  RELATIONS,
+  type Scene,
+  SIZES,
+} from '../../../src/scenes/world.js';
 
 /** Steps in which an edge of a group's box is told. */
 const BINS = 12;
 /** What of a cell a thing must cover to be what is there. */
 const COVERED = 0.4;
 
-/** Each question, and how many answers it has. The first answer to what is asked of a thing is "there is none". */
+/**
+ * Each question, and how many answers it has. The first answer to what is asked of a thing is "there is none". `turn` is the thing's place
+ * in the order of the scene, `item` its place in its group, and `toFirst` and `toSecond` how its group stands to the first and the second.
+ */
 export const QUESTIONS = {
   kind: KINDS.length + 1,
   colour: COLOURS.length + 1,
@@ -22,22 +36,35 @@ export const QUESTIONS = {
   top: BINS + 1,
   right: BINS + 1,
   bottom: BINS + 1,
+  item: MAX_COUNT + 1,
+  turn: MAX_GROUPS + 1,
+  toFirst: RELATIONS.length + 1,
+  toSecond: RELATIONS.length + 1,
+  groups: MAX_GROUPS,
   background: BACKGROUNDS.length,
 } as const;
 export type Question = keyof typeof QUESTIONS;
 export const QUESTION_NAMES = Object.keys(QUESTIONS) as Question[];
 
-/** How much each question counts: what a thing is, first of all. */
+/**
+ * How much each question counts. What a thing is comes first: it takes longest to learn, and where it ends, which a mean colour almost
+ * tells, would keep the network from it (bench/RESULTS.md).
+ */
 export const WEIGHTS: Readonly<Record<Question, number>> = {
-  kind: 3,
+  kind: 6,
   colour: 1.5,
-  size: 1,
-  count: 1.5,
-  left: 0.5,
-  top: 0.5,
-  right: 0.5,
-  bottom: 0.5,
-  background: 0.5,
+  count: 2.5,
+  turn: 1.2,
+  item: 0.7,
+  size: 0.5,
+  toFirst: 0.3,
+  toSecond: 0.3,
+  groups: 0.3,
+  left: 0.2,
+  top: 0.2,
+  right: 0.2,
+  bottom: 0.2,
+  background: 0.1,
 };
 
 /** The right answers, row by row of a grid of `grid` cells an edge. */
@@ -50,10 +77,16 @@ export function answersFor(scene: Scene, view: View, grid: number): Answers {
     Uint8Array
   >;
   answers.background.fill(BACKGROUNDS.indexOf(scene.background));
+  answers.groups.fill(scene.groups.length - 1);
   const things = scene.groups.flatMap((group) => {
     const items = group.items.map((item) => seen(item, view));
-    const about = answersOf(group, around(items));
-    return items.map((box) => ({ box, about, isInSky: group.stand === 'sky' }));
+    const about = [...answersOf(group, around(items)), ...standing(group, scene)];
+    const sweep = items.toSorted((a, b) => reached(a) - reached(b));
+    return items.map((box) => ({
+      box,
+      about: [...about, ['item', 1 + sweep.indexOf(box)] as const],
+      isInSky: group.stand === 'sky',
+    }));
   });
   // As they are drawn: the sky first, then what stands further back; of two in one cell the nearer one is seen.
   things.sort((a, b) => Number(b.isInSky) - Number(a.isInSky) || a.box.top + a.box.height - b.box.top - b.box.height);
@@ -77,6 +110,26 @@ function answersOf({ kind, colour, size, count }: Group, box: Box): [Question, n
     ['right', bin(box.left + box.width)],
     ['bottom', bin(box.top + box.height)],
   ];
+}
+
+/** When a look from left to right comes to a thing; of two in a column to the upper one first. */
+function reached({ left, top, width, height }: Box): number {
+  return (left + width / 2) / width + (0.3 * (top + height / 2)) / height;
+}
+
+/** The group among the others. */
+function standing(group: Group, { groups }: Scene): [Question, number][] {
+  const [first, second] = groups;
+  return [
+    ['turn', 1 + groups.indexOf(group)],
+    ['toFirst', relationTo(first)],
+    ['toSecond', relationTo(second)],
+  ];
+
+  function relationTo(other: Group | undefined): number {
+    if (other === undefined || other === group) return 0;
+    return 1 + RELATIONS.indexOf(relationOf(group, other));
+  }
 }
 
 /** Where in the picture a box of the scene is seen; that it is tilted a little there is left out. */

@@ -9,8 +9,9 @@ import type { Normalisation } from '../../../src/backbone/vision/recipe.js';
 import { Graph, type Value } from '../../../src/onnx/graph.js';
 import { add, div, flatten, linear, mul, scalar, split } from '../../../src/onnx/ops.js';
 import { crossEntropy, sum } from '../../../src/onnx/reduce.js';
-import type { ParameterShape, Start } from '../../../src/training/parameters.js';
+import type { ParameterShape } from '../../../src/training/parameters.js';
 import { QUESTION_NAMES, QUESTIONS, type Question, WEIGHTS } from './cells.js';
+import { startOf } from './start.js';
 
 export const names = {
   pixels: 'pixels',
@@ -111,14 +112,4 @@ class Network implements VisionWeights {
 /** Matrices decay; what is added, what scales, and what knows of places do not. */
 export function decays({ name, shape }: ParameterShape): boolean {
   return shape.length > 1 && !/_token|position|logit_scale/.test(name);
-}
-
-/** A product's result is about as large as what goes in; what is learned of places and tokens begins small. */
-function startOf(name: string, shape: readonly number[]): Start {
-  if (name.endsWith('.bias')) return { kind: 'constant', value: 0 };
-  if (shape.length === 1) return { kind: 'constant', value: 1 };
-  if (name.endsWith('.logit_scale')) return { kind: 'constant', value: Math.log(10) };
-  if (name.includes('position_embeddings') || name.includes('_token')) return { kind: 'normal', deviation: 0.02 };
-  const inputs = shape.slice(1).reduce((product, size) => product * size, 1);
-  return { kind: 'normal', deviation: Math.sqrt(1 / inputs) };
 }

@@ -9,6 +9,7 @@ import { stream } from '../../../src/training/random.js';
 import { QUESTION_NAMES, QUESTIONS, type Question } from './cells.js';
 import { buildPrograms, decays, type EncoderTask, names } from './network.js';
 import type { PictureBatch, Pictures } from './pictures.js';
+import { wavesOf } from './start.js';
 
 export interface EncoderRun extends EncoderTask {
   readonly pictures: Pictures;
@@ -36,9 +37,7 @@ export async function trainEncoder(run: EncoderRun, listener: EncoderListener): 
   const { pictures, seed, batch, epochs, threads } = run;
   const program = await buildPrograms(run);
   const parameters = new Parameters(program.parameters);
-  await parameters.start(seed, () => {
-    throw new TypeError('Expected every weight to begin at random');
-  });
+  await parameters.start(seed, async (name, shape) => wavesOf(name, shape));
   const gradients = new Float32Array(parameters.values.length);
   const tensors = (of: Float32Array, name: (parameter: string) => string): Record<string, Tensor> =>
     Object.fromEntries(program.parameters.map((each) => [name(each.name), float32(parameters.view(each.name, of), each.shape)]));
@@ -119,7 +118,7 @@ async function scoreOf(session: Session, feeds: Record<string, Tensor>, run: Enc
   >;
 }
 
-const ofAll = (question: Question): boolean => question === 'kind' || question === 'background';
+const ofAll = (question: Question): boolean => question === 'kind' || question === 'background' || question === 'groups';
 
 /** Index of the greatest value of each row. */
 function greatest(values: Float32Array, width: number): number[] {

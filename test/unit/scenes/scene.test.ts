@@ -20,7 +20,7 @@ describe('drawScene', () => {
     const digest = createHash('sha256')
       .update(JSON.stringify(scenes.slice(0, 50)))
       .digest('hex');
-    expect(digest).toBe('04dd253a857d61f84fd4e4d8e6902fd98c728c6928526da7703b3f4cbc295e9b');
+    expect(digest).toBe('03197af46c219e1518b9c2692a9a411778c2042071158ab559defc00e9d89375');
   });
 
   it('goes on with the stream it is given', () => {
@@ -42,6 +42,13 @@ describe('drawScene', () => {
           expect(Math.max(item.left + item.width, item.top + item.height)).toBeLessThanOrEqual(0.96);
         }
       }
+    }
+  });
+
+  it('tells groups in the order of their kinds', () => {
+    for (const scene of scenes) {
+      const order = scene.groups.map(({ kind }) => KINDS.indexOf(kind));
+      expect(order).toEqual(order.toSorted((a, b) => a - b));
     }
   });
 

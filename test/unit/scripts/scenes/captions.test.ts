@@ -126,7 +126,7 @@ describe('judge', () => {
     ['colours', 'red, yellow.'],
     ['relations', 'the boats are left of the house.'],
     ['alt', 'a yellow house and two red boats on the water'],
-    ['tags', 'boat, house, red, yellow, sea'],
+    ['tags', 'red boat, yellow house, sea'],
   ])('takes for right in %s: %s', (task, caption) => {
     expect(wrong(task, caption)).toEqual([]);
   });
@@ -158,7 +158,8 @@ describe('judge', () => {
     ['colours', 'red.', ['colours']],
     ['colours', 'red, yellow, blue.', ['colours']],
     ['relations', 'the house is behind the boats.', ['relations']],
-    ['tags', 'boat, house, red, yellow', ['background']],
+    ['tags', 'red boat, yellow house', ['background']],
+    ['tags', 'yellow boat, red house, sea', ['colours']],
   ])('finds in %s, "%s": %j', (task, caption, aspects) => {
     expect(wrong(task, caption)).toEqual(aspects);
   });

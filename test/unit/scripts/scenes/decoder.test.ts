@@ -56,9 +56,9 @@ describe('documentsOf', () => {
       .map((text) => text.split('\n').length);
     const share = (count: number): number => lines.filter((each) => each === count).length / lines.length;
     for (const [count, expected] of [
-      [1, 0.3],
+      [1, 0.1],
       [2, 0.4],
-      [3, 0.3],
+      [3, 0.5],
     ] as const)
       expect(share(count)).toBeCloseTo(expected, 1);
   });
