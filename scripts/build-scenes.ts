@@ -28,15 +28,8 @@ async function stage(title: string, result: string, work: () => Promise<void>): 
   const started = Date.now();
   console.error(`\n${title}`);
   await work();
-  goOnIf(Number(process.exitCode ?? 0) === 0);
+  if (process.exitCode) process.exit();
   console.error(`${title}: ${clock((Date.now() - started) / 1000)}`);
-}
-
-/** Ends a build that was stopped. */
-function goOnIf(isDone: boolean): void {
-  if (isDone) return;
-  console.error('the same command goes on from here (not `graft`: this is a run of `npm run build:scenes`)');
-  process.exit();
 }
 
 async function isThere(place: string): Promise<boolean> {
@@ -89,7 +82,7 @@ async function makeAdapters(): Promise<void> {
       works.push({ name: task, script: fileURLToPath(import.meta.url), args: ['--out', out, '--adapter', task] });
   const begun = Date.now();
   process.exitCode = await inChildren(works, recipe.ADAPTERS_AT_ONCE);
-  goOnIf(process.exitCode === 0);
+  if (process.exitCode !== 0) process.exit();
   console.error(`adapters: ${clock((Date.now() - begun) / 1000)}`);
 }
 

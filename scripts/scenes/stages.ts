@@ -21,6 +21,8 @@ import { writeScenes } from './folder.js';
 import { ADAPTERS, type AdapterRecipe, CAPTIONED, DECODER, ENCODER, EXAMINED, PICTURE, SEEDS, TEXT } from './recipe.js';
 
 const threads = availableParallelism();
+/** What goes on with a build that was stopped. */
+const again = (out: string): string => `npm run build:scenes -- --out ${out}`;
 
 async function underBar(label: string, total: number, work: (done: (count: number) => void) => Promise<void>): Promise<void> {
   const bar = new Progress(label, total);
@@ -42,7 +44,7 @@ export async function makeText(out: string): Promise<void> {
 
 export async function makeDecoder(out: string): Promise<void> {
   const flags = { ...DECODER, backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language' };
-  await train({ ...flags, resume: await isBegun(out, 'language') }, out);
+  await train({ ...flags, resume: await isBegun(out, 'language') }, out, again(out));
 }
 
 export async function makeEncoder(out: string): Promise<void> {
@@ -106,6 +108,7 @@ export async function makeAdapter(out: string, { task, from, about, flags }: Ada
       resume: await isBegun(out, task),
     },
     out,
+    again(out),
   );
 }
 

@@ -30,24 +30,42 @@ const MIME: Readonly<Record<string, string>> = {
   '.webp': 'image/webp',
 };
 
-/** Trains as the flags say and prints what comes of it. Throws AppError for all that is wrong with what was given. */
-export async function train(flags: Readonly<Record<string, unknown>>, folder: string): Promise<void> {
+interface Job {
+  readonly options: TrainOptions;
+  /** What relative paths are relative to. */
+  readonly folder: string;
+  readonly runFolder: string;
+  /** The command that goes on with it. */
+  readonly again: string;
+}
+
+/**
+ * Trains as the flags say and prints what comes of it; `again` is the command that goes on with a run that was stopped. Throws AppError for
+ * all that is wrong with what was given.
+ */
+export async function train(
+  flags: Readonly<Record<string, unknown>>,
+  folder: string,
+  again: string = resumeCommand(),
+): Promise<void> {
   const options = parseTrainOptions(flags, folder);
   const runFolder = options.run ?? resolve(folder, 'runs', basename(options.out));
+  const job = { options, folder, runFolder, again };
   const stopping = new AbortController();
   const release = onInterrupt(stopping);
   try {
     await checkPlaces(options, runFolder);
     await checkRunFolder(runFolder, options);
-    await trainWith(options, folder, runFolder, stopping.signal);
+    await trainWith(job, stopping.signal);
   } catch (error) {
-    throw await explain(error, runFolder);
+    throw await explain(error, job);
   } finally {
     release();
   }
 }
 
-async function trainWith(options: TrainOptions, folder: string, runFolder: string, signal: AbortSignal): Promise<void> {
+async function trainWith(job: Job, signal: AbortSignal): Promise<void> {
+  const { options, folder, runFolder } = job;
   const name = basename(options.out);
   const prepared = await withProgress('images', (update) =>
     prepare(options, signal, { onImages: (done, total) => update(done, total, 'encoded') }),
@@ -57,7 +75,7 @@ async function trainWith(options: TrainOptions, folder: string, runFolder: strin
     if (bad.length > 0) console.error(describeBadRows(bad));
     console.error(introduction(name, prepared, options));
     const result = await follow(prepared, options, runFolder, signal);
-    const status = await conclude(prepared, options, result, runFolder);
+    const status = await conclude(prepared, job, result);
     for (const line of status) console.log(line.replaceAll(`${folder}/`, ''));
     if (result.status === 'interrupted') process.exitCode = STOPPED_STATUS;
   } finally {
@@ -87,20 +105,21 @@ async function follow(prepared: Prepared, options: TrainOptions, runFolder: stri
 }
 
 /** Publishes, captions samples, writes the report; what to print. */
-async function conclude(prepared: Prepared, options: TrainOptions, result: RunResult, runFolder: string): Promise<string[]> {
+async function conclude(prepared: Prepared, job: Job, result: RunResult): Promise<string[]> {
+  const { options, runFolder, again } = job;
   const { progress, status, steps, failure } = result;
   const isDone = status === 'finished' || status === 'stopped early';
   if (isDone) await publish(prepared, options, result);
   const samples = isDone && prepared.plan && prepared.store ? await sample(prepared, options) : [];
   const report = join(runFolder, REPORT_FILE);
   const lines = await readLog(join(runFolder, LOG_FILE));
-  await replaceFile(report, new TextEncoder().encode(renderReport(reportOf(prepared, options, result, lines, samples))));
+  await replaceFile(report, new TextEncoder().encode(renderReport(reportOf(prepared, job, result, lines, samples))));
   if (failure) {
     console.error(`how it went until then: ${report}`);
     throw failure;
   }
   if (!isDone) {
-    return [`stopped after step ${progress.step} of ${steps}, saved in ${runFolder}`, `go on with:  ${resumeCommand()}`];
+    return [`stopped after step ${progress.step} of ${steps}, saved in ${runFolder}`, `go on with:  ${again}`];
   }
   const best = progress.best && `, held-out perplexity ${Math.exp(progress.best.loss).toFixed(3)} at step ${progress.best.step}`;
   return [
@@ -169,7 +188,7 @@ async function sample({ validation, train }: Prepared, options: TrainOptions): P
 
 function reportOf(
   { backbone, plan, model, store, bad }: Prepared,
-  options: TrainOptions,
+  { options, again }: Job,
   { status, progress }: RunResult,
   lines: readonly LogLine[],
   samples: readonly ReportSample[],
@@ -219,7 +238,7 @@ function reportOf(
     scores: null,
     badRows: bad,
     samples,
-    resumeCommand: status === 'interrupted' ? resumeCommand() : null,
+    resumeCommand: status === 'interrupted' ? again : null,
   };
 }
 
@@ -272,11 +291,11 @@ async function withProgress<T>(
 }
 
 /** A full disk in words; anything else as it is. */
-async function explain(error: unknown, runFolder: string): Promise<unknown> {
+async function explain(error: unknown, { runFolder, again }: Job): Promise<unknown> {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (!['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code)) return error;
   const next = (await hasCheckpoint(join(runFolder, CHECKPOINT_FILE)))
-    ? `the last checkpoint is as it was: make room and go on with:  ${resumeCommand()}`
+    ? `the last checkpoint is as it was: make room and go on with:  ${again}`
     : 'make room and begin again';
   return new AppError('disk_full', `Expected room on the disk but there is none (${code}); ${next}`, { cause: error });
 }
