@@ -4,7 +4,7 @@ import { readModelConfig } from '../config.js';
 import { readClip } from './clip.js';
 import { readDeiT } from './deit.js';
 import { readDinov2 } from './dinov2.js';
-import { type FeatureChoice, refuseChoice } from './features.js';
+import { choiceFaults, type FeatureChoice } from './features.js';
 import { readMobileNetV2 } from './mobilenet.js';
 import type { VisionModel } from './model.js';
 import { readSiglip } from './siglip.js';
@@ -18,8 +18,8 @@ const only =
   (read: Reader): Reader =>
   (config, file, choice) => {
     const model = read(config, file);
-    if (choice) refuseChoice(choice, model.family);
-    return model;
+    if (!choice) return model;
+    throw AppError.ofFaults('invalid_file', choice.file, choiceFaults(choice, `${model.family} has one kind of features`));
   };
 
 const FAMILIES: ReadonlyMap<string, Reader> = new Map([

@@ -3,6 +3,7 @@
  * index of `hidden_states`, none of which has been through the last norm, and `vision_feature_select_strategy` says whether the class
  * token is among them. `last_hidden_state` is what transformers calls so, which for some families has been through that norm.
  */
+import { z } from 'zod';
 import { AppError } from '../../errors.js';
 
 const LAYER_FIELD = 'vision_feature_layer';
@@ -11,12 +12,39 @@ export const LAST = 'last_hidden_state';
 /** Without the class token, and with it. */
 const SELECTS = ['default', 'full'] as const;
 
+const received = ({ input }: { readonly input?: unknown }) => `but received ${JSON.stringify(input) ?? 'nothing'}`;
+
+/** The fields of a file that asks. Which layers there are, only the encoder knows. */
+export const featureFields = {
+  [LAYER_FIELD]: z
+    .union([z.int(), z.literal(LAST)], { error: (issue) => `Expected a whole number or "${LAST}" ${received(issue)}` })
+    .nullish(),
+  [SELECT_FIELD]: z
+    .enum(SELECTS, { error: (issue) => `Expected ${SELECTS.map((name) => `"${name}"`).join(' or ')} ${received(issue)}` })
+    .nullish(),
+};
+
 /** What was asked for; where something is absent, the family decides. */
 export interface FeatureChoice {
   /** The file that asks; it opens error messages. */
   readonly file: string;
   readonly layer?: number | typeof LAST;
   readonly select?: (typeof SELECTS)[number];
+}
+
+/** The choice that a file's fields make; undefined where they make none. */
+export function choiceOf(file: string, fields: z.output<z.ZodObject<typeof featureFields>>): FeatureChoice | undefined {
+  const { [LAYER_FIELD]: layer, [SELECT_FIELD]: select } = fields;
+  if (layer == null && select == null) return undefined;
+  return { file, ...(layer == null ? {} : { layer }), ...(select == null ? {} : { select }) };
+}
+
+/** The same fields again, those that are there. */
+export function choiceFields({ layer, select }: Omit<FeatureChoice, 'file'>): Readonly<Record<string, number | string>> {
+  return {
+    ...(layer === undefined ? {} : { [LAYER_FIELD]: layer }),
+    ...(select === undefined ? {} : { [SELECT_FIELD]: select }),
+  };
 }
 
 /** What a transformer's graph gives. */
@@ -63,14 +91,9 @@ export function chooseFeatures(choice: FeatureChoice | undefined, offer: Feature
   return { ...features, label: `${features.normed ? LAST : `layer ${features.layers}`}, ${select}` };
 }
 
-/** Refuses a choice where a family has one kind of features only. */
-export function refuseChoice({ file, layer, select }: FeatureChoice, family: string): void {
-  const asked = { [LAYER_FIELD]: layer, [SELECT_FIELD]: select };
-  const faults = Object.entries(asked)
-    .filter(([, value]) => value !== undefined)
-    .map(
-      ([field, value]) =>
-        `${field}: Expected none, because ${family} has one kind of features, but received ${JSON.stringify(value)}`,
-    );
-  if (faults.length > 0) throw AppError.ofFaults('invalid_file', file, faults);
+/** Faults of a choice, each by its field, where there is nothing to choose. */
+export function choiceFaults(choice: FeatureChoice, because: string): string[] {
+  return Object.entries(choiceFields(choice)).map(
+    ([field, value]) => `${field}: Expected none, because ${because}, but received ${JSON.stringify(value)}`,
+  );
 }
