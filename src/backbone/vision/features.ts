@@ -78,7 +78,8 @@ export function chooseFeatures(choice: FeatureChoice | undefined, offer: Feature
     );
   if (select === 'full' && !hasClassToken)
     faults.push(`${SELECT_FIELD}: Expected "default", because ${family} has no class token, but received "full"`);
-  if (faults.length > 0) throw AppError.ofFaults('invalid_file', choice?.file ?? family, faults);
+  // A family's own features are always there.
+  if (choice && faults.length > 0) throw AppError.ofFaults('invalid_file', choice.file, faults);
 
   const resolve = (wanted: FeatureOffer['layer']): Pick<Features, 'layers' | 'normed'> =>
     wanted === LAST

@@ -37,7 +37,7 @@ const fieldsOf = ({ hidden_act, layer_norm_eps, patch_size }: Tower['defaults'])
 const isWhole = (config: unknown, type: string): boolean =>
   z.looseObject({ model_type: z.literal(type) }).safeParse(config).success;
 
-/** The tower that a config.json describes, and the features that are chosen of it. Throws `invalid_file` with every fault of one of both. */
+/** The tower that a config.json describes, and the features that are chosen of it. Throws `invalid_file`: every fault of the one, or of the other. */
 export function readTower(tower: Tower, config: unknown, file: string, choice?: FeatureChoice): VisionModel {
   const { family, whole, defaults, classToken, firstNorm, hasPatchBias } = tower;
   const schema = z.object(fieldsOf(defaults)).superRefine(checkSizes);
