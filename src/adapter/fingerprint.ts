@@ -27,6 +27,20 @@ export async function fingerprint(folder: string): Promise<string> {
   return promise;
 }
 
+/**
+ * The same of a vision encoder: other features of the same weights are another encoder to an adapter. `features` names them where they
+ * are not the family's own.
+ */
+export async function encoderFingerprint(folder: string, features: string | undefined): Promise<string> {
+  const weights = await fingerprint(folder);
+  if (features === undefined) return weights;
+  const hash = new ContentHash();
+  const content = new TextEncoder().encode(`${weights} ${features}`);
+  hash.file('features', content.byteLength);
+  hash.update(content);
+  return hash.digest();
+}
+
 async function listFiles(folder: string): Promise<string[]> {
   try {
     return (await readdir(folder)).filter((name) => name === 'config.json' || /^model.*\.safetensors$/.test(name)).sort();

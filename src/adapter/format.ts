@@ -14,7 +14,7 @@ import type { LoadedAdapter, Projector } from './adapter.js';
 import { ContentHash } from './digest.js';
 import { FileFaults } from './faults.js';
 import { MAX_JSON_BYTES, MAX_TENSOR_BYTES, readFile } from './file.js';
-import { fingerprint } from './fingerprint.js';
+import { encoderFingerprint } from './fingerprint.js';
 import { type BuiltGroup, buildGroup, floats } from './group.js';
 import {
   ALL_CONTEXTS,
@@ -118,18 +118,25 @@ async function checkManifest(manifest: Manifest, target: AdapterTarget, faults: 
       faults.add(`Expected contexts among ${[...target.contexts, ALL_CONTEXTS].join(', ')} but received ${quote(context)}`);
     }
   }
-  await checkFingerprint('language', manifest.languageFingerprint, target.languageFolder, faults);
-  await checkFingerprint('vision', manifest.visionFingerprint, target.visionFolder, faults);
+  await checkFingerprint('language', manifest.languageFingerprint, { folder: target.languageFolder }, faults);
+  const vision = { folder: target.visionFolder, features: target.visionFeatures };
+  await checkFingerprint('vision', manifest.visionFingerprint, vision, faults);
 }
 
-async function checkFingerprint(part: string, stated: string | undefined, folder: string | null, faults: Faults): Promise<void> {
+async function checkFingerprint(
+  part: string,
+  stated: string | undefined,
+  { folder, features }: { readonly folder: string | null; readonly features?: string | undefined },
+  faults: Faults,
+): Promise<void> {
   if (stated === undefined) return;
   if (folder === null) {
     faults.add(`Expected a backbone with a ${part} model of fingerprint ${stated} but received one without`);
     return;
   }
-  const actual = await fingerprint(folder);
-  if (actual !== stated) faults.add(`Expected a ${part} model of fingerprint ${stated} but received ${actual}`);
+  const actual = await encoderFingerprint(folder, features);
+  const chosen = features === undefined ? '' : ` (features chosen: ${features})`;
+  if (actual !== stated) faults.add(`Expected a ${part} model of fingerprint ${stated} but received ${actual}${chosen}`);
 }
 
 function readGroup(

@@ -8,6 +8,7 @@ import type { LanguageModel } from './language/model.js';
 import type { BackboneManifest } from './manifest.js';
 import type { AdapterTarget } from './module.js';
 import { readVisionModel } from './vision/families.js';
+import type { FeatureChoice } from './vision/features.js';
 import type { VisionModel } from './vision/model.js';
 import { readProcessor } from './vision/processor.js';
 import type { Normalisation, PixelRecipe } from './vision/recipe.js';
@@ -16,6 +17,8 @@ import { Weights } from './weights.js';
 export interface VisionPart {
   readonly folder: string;
   readonly model: VisionModel;
+  /** What was asked of its features; absent where its family decides. */
+  readonly choice?: FeatureChoice;
   readonly recipe: PixelRecipe;
   readonly normalisation: Normalisation;
   /** Tokens that one image becomes at the recipe's size. */
@@ -32,9 +35,9 @@ export interface BackboneDescription {
 
 /** Reads both config.json files and the processor's; no weight. Throws `invalid_file` or `unsupported_model`. */
 export async function describeBackbone(manifest: BackboneManifest): Promise<BackboneDescription> {
-  const { name, languageFolder, visionFolder } = manifest;
+  const { name, languageFolder, visionFolder, visionFeatures } = manifest;
   const language = await readLanguageModel(languageFolder);
-  const vision = visionFolder === null ? null : await describeVision(visionFolder);
+  const vision = visionFolder === null ? null : await describeVision(visionFolder, visionFeatures);
   return {
     name,
     language,
@@ -47,13 +50,15 @@ export async function describeBackbone(manifest: BackboneManifest): Promise<Back
       contexts: vision ? ['image', 'text'] : ['text'],
       languageFolder,
       visionFolder,
+      ...(vision?.model.features === undefined ? {} : { visionFeatures: vision.model.features }),
     },
   };
 }
 
-async function describeVision(folder: string): Promise<VisionPart> {
-  const [model, { recipe, normalisation }] = await Promise.all([readVisionModel(folder), readProcessor(folder)]);
-  return { folder, model, recipe, normalisation, imageTokens: model.imageTokens(recipe.height, recipe.width) };
+async function describeVision(folder: string, choice?: FeatureChoice): Promise<VisionPart> {
+  const [model, { recipe, normalisation }] = await Promise.all([readVisionModel(folder, choice), readProcessor(folder)]);
+  const imageTokens = model.imageTokens(recipe.height, recipe.width);
+  return { folder, model, ...(choice && { choice }), recipe, normalisation, imageTokens };
 }
 
 /** Opens a checkpoint folder for a graph to refer to; the caller closes the checkpoint once the graph is built. */

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { parseWith, readJson, requireJson } from './config.js';
+import { choiceFaults, choiceOf, type FeatureChoice, featureFields } from './vision/features.js';
 
 const FILE = 'backbone.json';
 
@@ -17,6 +18,8 @@ export interface BackboneManifest {
   readonly languageFolder: string;
   /** Absolute; null for a backbone that takes text only. */
   readonly visionFolder: string | null;
+  /** Which of the encoder's features; absent where its family decides. */
+  readonly visionFeatures?: FeatureChoice;
 }
 
 const text = (what: string) =>
@@ -31,6 +34,7 @@ const Manifest = z.strictObject({
   }),
   language: text('the path of a language checkpoint folder').min(1),
   vision: text('the path of a vision checkpoint folder').min(1).nullish(),
+  ...featureFields,
 });
 
 /**
@@ -58,14 +62,15 @@ async function readManifest(folder: string, file: string): Promise<BackboneManif
   const languageFolder = path.resolve(folder, manifest.language);
   const visionFolder = manifest.vision == null ? null : path.resolve(folder, manifest.vision);
 
-  const faults: string[] = [];
+  const choice = choiceOf(subject, manifest);
+  const faults = choice && visionFolder === null ? choiceFaults(choice, 'there is no vision encoder') : [];
   for (const [key, checkpoint] of Object.entries({ language: languageFolder, vision: visionFolder })) {
     if (checkpoint !== null && !(await exists(path.join(checkpoint, 'config.json')))) {
       faults.push(`${key}: Expected a checkpoint folder with config.json at ${checkpoint} but there is none`);
     }
   }
   if (faults.length > 0) throw AppError.ofFaults('invalid_file', subject, faults);
-  return { name: manifest.name, languageFolder, visionFolder };
+  return { name: manifest.name, languageFolder, visionFolder, ...(choice && { visionFeatures: choice }) };
 }
 
 async function exists(file: string): Promise<boolean> {

@@ -40,4 +40,6 @@ export interface AdapterTarget {
   /** Checkpoint folders, for fingerprints (sha-256, computed only when an adapter states one). */
   readonly languageFolder: string;
   readonly visionFolder: string | null;
+  /** Names the encoder's features where they are not its family's own; part of its fingerprint. */
+  readonly visionFeatures?: string;
 }

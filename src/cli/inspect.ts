@@ -102,6 +102,7 @@ function backboneTable({ name, language, languageFolder, vision, target }: Backb
     const known = kinds.get(key);
     kinds.set(key, { count: (known?.count ?? 0) + 1, cells });
   }
+  const chosen = vision?.model.features === undefined ? '' : ` (features chosen: ${vision.model.features})`;
   return [
     `backbone ${name}`,
     row('language', `${language.family} at ${languageFolder}`),
@@ -109,7 +110,7 @@ function backboneTable({ name, language, languageFolder, vision, target }: Backb
       'embedding',
       `${language.hiddenSize}, vocabulary ${count(language.vocabSize)}, up to ${count(language.maxPositions)} positions`,
     ),
-    row('vision', vision ? `${vision.model.family} at ${vision.folder}` : 'none: it takes text only'),
+    row('vision', vision ? `${vision.model.family} at ${vision.folder}${chosen}` : 'none: it takes text only'),
     ...(vision
       ? [
           row(

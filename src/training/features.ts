@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fingerprint } from '../adapter/fingerprint.js';
+import { encoderFingerprint } from '../adapter/fingerprint.js';
 import { openWeights, type VisionPart } from '../backbone/backbone.js';
 import { buildEncoder, FEATURES, PIXELS } from '../backbone/vision/encoder.js';
 import type { Alteration } from '../images/alter.js';
@@ -36,10 +36,11 @@ export interface View {
   readonly alteration: Alteration | null;
 }
 
-/** The folder of this encoder's features: another checkpoint, recipe or normalisation has another one. */
+/** The folder of this encoder's features: another checkpoint, choice of features, recipe or normalisation has another one. */
 export async function featureFolder(cache: string, part: VisionPart): Promise<string> {
-  const { recipe, normalisation } = part;
-  const space = JSON.stringify({ version: VERSION, checkpoint: await fingerprint(part.folder), recipe, normalisation });
+  const { recipe, normalisation, model } = part;
+  const checkpoint = await encoderFingerprint(part.folder, model.features);
+  const space = JSON.stringify({ version: VERSION, checkpoint, recipe, normalisation });
   return join(cache, 'features', createHash('sha256').update(space).digest('hex').slice(0, 16));
 }
 

@@ -2,7 +2,7 @@
  * From options to something that can be trained: data read, split and tokenised, images encoded, model built. Everything that can be wrong with
  * what a user gave is found here, before the first step.
  */
-import { fingerprint } from '../adapter/fingerprint.js';
+import { encoderFingerprint, fingerprint } from '../adapter/fingerprint.js';
 import { readAdapter } from '../adapter/format.js';
 import { type AdapterPlan, resolvePlan, SITES } from '../adapter/plan.js';
 import { type BackboneDescription, describeBackbone, openWeights, type VisionPart } from '../backbone/backbone.js';
@@ -255,7 +255,7 @@ async function buildModel(backbone: BackboneDescription, recipe: Recipe, { threa
 /** No more than publishing would compute: a fingerprint is kept for as long as the files stay as they are. */
 async function fingerprints({ languageFolder, vision }: BackboneDescription, withImages: boolean): Promise<string> {
   const language = await fingerprint(languageFolder);
-  return vision && withImages ? `${language} ${await fingerprint(vision.folder)}` : language;
+  return vision && withImages ? `${language} ${await encoderFingerprint(vision.folder, vision.model.features)}` : language;
 }
 
 /** Where a model begins from random numbers there is no checkpoint to ask. */

@@ -1,11 +1,12 @@
 /** What a run leaves behind: an adapter's folder that a server can take at once, or, where all weights were trained, a backbone of its own. */
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { fingerprint } from '../adapter/fingerprint.js';
+import { encoderFingerprint } from '../adapter/fingerprint.js';
 import type { AdapterPlan } from '../adapter/plan.js';
 import { type AdapterDraft, type AdapterNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
 import type { BackboneDescription } from '../backbone/backbone.js';
 import { kindOf, type LinearModule } from '../backbone/module.js';
+import { choiceFields } from '../backbone/vision/features.js';
 import { fromFloat32, type WrittenDType } from '../tensor/convert.js';
 import { publishFolder, syncFolder, writeSynced } from '../tensor/folder.js';
 import { writeSafetensors } from '../tensor/safetensors.js';
@@ -43,13 +44,19 @@ async function notesOf(
   const projector = hasProjector
     ? { weight: parameters.view(PROJECTOR.weight, values), bias: parameters.view(PROJECTOR.bias, values) }
     : null;
-  const named = async (at: string) => ({ name: basename(at), fingerprint: await fingerprint(at) });
+  const named = async (at: string, features?: string) => ({
+    name: basename(at),
+    fingerprint: await encoderFingerprint(at, features),
+  });
   return {
     ...others,
     ...(task === null ? {} : { task }),
     projector,
     ...(vision && hasProjector ? { imageTokens: vision.imageTokens } : {}),
-    backbone: { language: await named(languageFolder), vision: vision && hasProjector ? await named(vision.folder) : null },
+    backbone: {
+      language: await named(languageFolder),
+      vision: vision && hasProjector ? await named(vision.folder, vision.model.features) : null,
+    },
   };
 }
 
@@ -128,7 +135,8 @@ export async function publishBackbone(
       .map((each): [string, Tensor] => [each.name, fromFloat32(parameters.view(each.name, values), each.shape, dtype)]);
     await writeSafetensors(join(language, 'model.safetensors'), weights, [['format', 'pt']]);
     await syncFolder(language);
-    const manifest = { format: 'graft-backbone/1', name, vision: backbone.vision?.folder ?? null, language: 'language' };
+    const { folder: vision = null, choice = {} } = backbone.vision ?? {};
+    const manifest = { format: 'graft-backbone/1', name, vision, ...choiceFields(choice), language: 'language' };
     await writeSynced(join(temporary, 'backbone.json'), new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`));
     if (parameters.has(PROJECTOR.weight)) {
       const own = { ...backbone, languageFolder: language };

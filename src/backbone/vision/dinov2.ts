@@ -6,12 +6,8 @@ import { z } from 'zod';
 import { mul, silu, split } from '../../onnx/ops.js';
 import { parseWith } from '../config.js';
 import type { VisionModel } from './model.js';
-import { checkSizes, dense, edges, sharedFields, transformer } from './transformer.js';
-
-/** The positions of a grid that is not square cannot be told from their number, which is all that a checkpoint holds. */
-const square = edges.refine(([height, width]) => height === width, {
-  error: ({ input }) => `Expected equal height and width but received ${JSON.stringify(input)}`,
-});
+import { checkSizes, dense, sharedFields, square, transformer } from './transformer.js';
+import { plainNames } from './vit.js';
 
 const schema = z
   .object({
@@ -35,7 +31,8 @@ export function readDinov2(config: unknown, subject: string): VisionModel {
     family: 'dinov2',
     config: c,
     subject,
-    tokens: ['cls_token'],
+    names: plainNames('dinov2', ['cls_token']),
+    hasPatchBias: true,
     anySize: true,
     block: {
       norms: ['norm1', 'norm2'],

@@ -14,10 +14,12 @@ export interface VisionWeights extends WeightSource {
 
 export interface VisionModel {
   readonly family: string;
+  /** Names the features where they are not those that the family gives unless told: to an adapter, an encoder of others is another one. */
+  readonly features?: string;
   /** Size of one feature vector. */
   readonly imageDim: number;
   /** Tokens that an input of this size becomes. */
   imageTokens(height: number, width: number): number;
-  /** Normalised pixels [images, 3, height, width] → features [images, tokens, imageDim], row by row of the image. */
+  /** Normalised pixels [images, 3, height, width] → features [images, tokens, imageDim], row by row of the image (after the class token, where that was asked for). */
   build(g: Graph, weights: VisionWeights, pixels: Value): Promise<Value>;
 }

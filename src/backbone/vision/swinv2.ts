@@ -34,7 +34,7 @@ import { softmax } from '../../onnx/reduce.js';
 import type { Dim } from '../../onnx/shape.js';
 import { parseWith } from '../config.js';
 import type { VisionModel } from './model.js';
-import { dense, type Edges, edges, embedPatches, sharedFields, size, type Tensors } from './transformer.js';
+import { dense, type Edges, edges, embedPatches, PATCHES, sharedFields, size, type Tensors } from './transformer.js';
 import { byHeads, distancesOf, foursOf, pairsOf, type Windows, windowsOf } from './windows.js';
 
 /** Of the norms that have no setting: PyTorch's own. */
@@ -158,7 +158,8 @@ export function readSwinv2(config: unknown, subject: string): VisionModel {
   function embed(tensors: Tensors, pixels: Value, grid: Edges): Value {
     const tall = padTo(tensors.g, pixels, grid[0] * c.patch_size[0], 2);
     const whole = padTo(tensors.g, tall, grid[1] * c.patch_size[1], 3);
-    return norm(tensors, 'embeddings.norm', embedPatches(tensors, whole, grid, c.patch_size, c.embed_dim), EPSILON);
+    const patches = { name: PATCHES, patch: c.patch_size, size: c.embed_dim, hasBias: true };
+    return norm(tensors, 'embeddings.norm', embedPatches(tensors, whole, grid, patches), EPSILON);
   }
 
   /** What a pair of tokens adds to its score for where they are to each other: [heads, tokens, tokens]. */

@@ -12,6 +12,7 @@ import { add, concat, float32, linear, matmul, mul, repeatRows, reshape, silu, s
 import { softmax } from '../../onnx/reduce.js';
 import type { Dim } from '../../onnx/shape.js';
 import { bicubic } from './bicubic.js';
+import type { Features } from './features.js';
 import type { VisionModel, VisionWeights } from './model.js';
 
 /** Bounds that no real model comes near, so that a config.json cannot ask for more than arithmetic and memory hold. */
@@ -35,6 +36,11 @@ export const edges = z
   })
   .transform((value): Edges => (typeof value === 'number' ? [value, value] : value));
 
+/** For positions that transformers knows the number of, and not the grid: it takes that for a square. */
+export const square = edges.refine(([height, width]) => height === width, {
+  error: ({ input }) => `Expected equal height and width but received ${JSON.stringify(input)}`,
+});
+
 type Activation = (g: Graph, x: Value) => Value;
 const tanhGelu: Activation = (g, x) => gelu(g, x, 'tanh');
 
@@ -48,25 +54,26 @@ const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map<string, Activation>
   ['silu', silu],
 ]);
 
+/** One of those names → what it does. */
+export const activation = z.literal([...ACTIVATIONS.keys()]).transform((name) => ACTIVATIONS.get(name) as Activation);
+
 /** What every family's config.json says in the same words. */
 export const sharedFields = {
   hidden_size: size.default(768),
   num_hidden_layers: z.int().positive().max(4096).default(12),
   num_attention_heads: size.default(12),
-  hidden_act: z
-    .literal([...ACTIVATIONS.keys()])
-    .transform((name) => ACTIVATIONS.get(name) as Activation)
-    .prefault('gelu'),
+  hidden_act: activation.prefault('gelu'),
   image_size: edges.prefault(224),
   num_channels: z.literal(3).default(3),
   qkv_bias: z.boolean().default(true),
 };
 
 type Shared = z.output<z.ZodObject<typeof sharedFields>> & { readonly patch_size: Edges };
+type Sizes = Pick<Shared, 'hidden_size' | 'num_attention_heads' | 'image_size' | 'patch_size'>;
 
 /** The faults of settings that are each in order, but not together. */
-export function checkSizes(c: Shared, context: z.RefinementCtx): void {
-  const refuse = (field: keyof Shared, message: string) => context.addIssue({ code: 'custom', path: [field], message });
+export function checkSizes(c: Sizes, context: z.RefinementCtx): void {
+  const refuse = (field: keyof Sizes, message: string) => context.addIssue({ code: 'custom', path: [field], message });
   const { hidden_size: d, num_attention_heads: heads, image_size: image, patch_size: patch } = c;
   if (d % heads !== 0) refuse('num_attention_heads', `Expected a divisor of hidden_size ${d} but received ${heads}`);
   if (gridOf(image, patch).includes(0))
@@ -86,13 +93,32 @@ export function dense({ g, weights, prefix }: Tensors, name: string, x: Value, o
   return hasBias ? add(g, y, weights.value(g, `${prefix}${name}.bias`, [outFeatures])) : y;
 }
 
+/** How a checkpoint names what is not in a block, and a block's attention. */
+export interface Names {
+  /** Before all others, unless the checkpoint was saved from the bare model. */
+  readonly prefix: string;
+  readonly patches: string;
+  /** The learned tokens before the patches, in order. */
+  readonly tokens: readonly string[];
+  readonly positions: string;
+  /** Whether tokens and positions are plain vectors and tables, without axes of one before them. */
+  readonly areTables: boolean;
+  /** Before the number of a block. */
+  readonly layers: string;
+  /** Queries, keys, values, and what is done to their result. */
+  readonly attention: readonly [string, string, string, string];
+  /** Before the first block; null where there is none. */
+  readonly firstNorm: string | null;
+  readonly lastNorm: string;
+}
+
 export interface Transformer {
   readonly family: string;
   readonly config: Shared & { readonly layer_norm_eps: number };
   /** Opens error messages. */
   readonly subject: string;
-  /** Names of the learned tokens before the patches, in order. */
-  readonly tokens: readonly string[];
+  readonly names: Names;
+  readonly hasPatchBias: boolean;
   /** Whether positions are interpolated for an image of another size; where not, that image is refused. */
   readonly anySize: boolean;
   readonly block: {
@@ -102,10 +128,15 @@ export interface Transformer {
     readonly scales: readonly [string, string] | null;
     readonly mlp: (tensors: Tensors, x: Value) => Value;
   };
+  /** The patches' tokens after all blocks and the last norm, unless told. */
+  readonly features?: Features;
 }
 
-/** The model of a family: the features are the patches' tokens after the last norm, without those that stand before them. */
-export function transformer({ family, config: c, subject, tokens, anySize, block }: Transformer): VisionModel {
+/** The model of a family. */
+export function transformer(it: Transformer): VisionModel {
+  const { family, config: c, subject, names, hasPatchBias, anySize, block } = it;
+  const { layers, normed, withTokens } = it.features ?? { layers: c.num_hidden_layers, normed: true, withTokens: false };
+  const { tokens } = names;
   const { hidden_size: d, num_attention_heads: heads, image_size: own, patch_size: patch, layer_norm_eps: epsilon } = c;
 
   function grid(height: number, width: number): Edges {
@@ -123,11 +154,19 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
     );
   }
 
+  /** A learned table as [1, rows, d]; of one row, its shape may be [d]. */
+  function table({ g, weights, prefix }: Tensors, name: string, shape: readonly number[]): Value {
+    const whole = [1, shape.length === 1 ? 1 : Number(shape[0]), d];
+    const value = weights.value(g, `${prefix}${name}`, names.areTables ? shape : whole);
+    return names.areTables ? reshape(g, value, whole) : value;
+  }
+
   /** Learned positions of the tokens and of a grid of patches: [1, tokens + rows · columns, d]. */
-  function positions({ g, weights, prefix }: Tensors, [rows, columns]: Edges): Value {
+  function positions(tensors: Tensors, [rows, columns]: Edges): Value {
+    const { g } = tensors;
     const [ownRows, ownColumns] = gridOf(own, patch);
     const cells = ownRows * ownColumns;
-    const learned = weights.value(g, `${prefix}embeddings.position_embeddings`, [1, tokens.length + cells, d]);
+    const learned = table(tensors, names.positions, [tokens.length + cells, d]);
     if (rows === ownRows && columns === ownColumns) return learned;
     const [before, map] = split(g, learned, [tokens.length, cells], 1) as [Value, Value];
     const along = (from: number, to: number): Value => float32(g, null, [to, from], bicubic(from, to));
@@ -137,16 +176,14 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
   }
 
   function embed(tensors: Tensors, pixels: Value): Value {
-    const { g, weights, prefix } = tensors;
+    const { g } = tensors;
     const [, , height, width] = pixels.shape as [Dim, Dim, number, number];
-    const [rows, columns] = grid(height, width);
-    const patches = embedPatches(tensors, pixels, [rows, columns], patch, d);
-    const learned = concat(
-      g,
-      tokens.map((name) => weights.value(g, `${prefix}embeddings.${name}`, [1, 1, d])),
-      1,
-    );
-    return add(g, concat(g, [repeatRows(g, learned, patches), patches], 1), positions(tensors, [rows, columns]));
+    const cells = grid(height, width);
+    const patches = embedPatches(tensors, pixels, cells, { name: names.patches, patch, size: d, hasBias: hasPatchBias });
+    const learned = tokens.map((name) => table(tensors, name, [d]));
+    const before = learned.length === 0 ? [] : [repeatRows(g, concat(g, learned, 1), patches)];
+    const x = add(g, concat(g, [...before, patches], 1), positions(tensors, cells));
+    return names.firstNorm === null ? x : norm(tensors, names.firstNorm, x);
   }
 
   function norm({ g, weights, prefix }: Tensors, name: string, x: Value): Value {
@@ -157,13 +194,13 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
   function attend(tensors: Tensors, x: Value): Value {
     const { g } = tensors;
     const [images, count] = x.shape as [Dim, Dim];
-    const [q, k, v] = ['query', 'key', 'value'].map((name) => {
-      const y = dense(tensors, `attention.attention.${name}`, x, d, c.qkv_bias);
+    const [q, k, v] = names.attention.slice(0, 3).map((name) => {
+      const y = dense(tensors, name, x, d, c.qkv_bias);
       return transpose(g, reshape(g, y, [images, count, heads, d / heads]), [0, 2, 1, 3]);
     }) as [Value, Value, Value]; // [images, heads, tokens, d / heads]
     const scores = matmul(g, q, k, { transB: true, alpha: (d / heads) ** -0.5 });
     const mixed = transpose(g, matmul(g, softmax(g, scores), v), [0, 2, 1, 3]);
-    return dense(tensors, 'attention.output.dense', reshape(g, mixed, [images, count, d]), d);
+    return dense(tensors, names.attention[3], reshape(g, mixed, [images, count, d]), d);
   }
 
   function layer(tensors: Tensors, x: Value): Value {
@@ -179,28 +216,42 @@ export function transformer({ family, config: c, subject, tokens, anySize, block
     imageDim: d,
     imageTokens(height, width) {
       const [rows, columns] = grid(height, width);
-      return rows * columns;
+      return rows * columns + (withTokens ? tokens.length : 0);
     },
     async build(g, weights, pixels) {
-      // A checkpoint that was saved from the bare model has no prefix.
-      const prefix = weights.has(`embeddings.${tokens[0]}`) ? '' : `${family}.`;
+      const prefix = weights.has(`${names.patches}.weight`) ? '' : names.prefix;
       const tensors = { g, weights, prefix };
       let x = embed(tensors, pixels);
-      for (let index = 0; index < c.num_hidden_layers; index++)
-        x = layer({ ...tensors, prefix: `${prefix}encoder.layer.${index}.` }, x);
-      const [, patches] = split(g, x, [tokens.length, Number(x.shape[1]) - tokens.length], 1) as [Value, Value];
-      const features = norm(tensors, 'layernorm', patches);
+      for (let index = 0; index < layers; index++) x = layer({ ...tensors, prefix: `${prefix}${names.layers}.${index}.` }, x);
+      if (tokens.length > 0 && !withTokens) x = split(g, x, [tokens.length, Number(x.shape[1]) - tokens.length], 1)[1] as Value;
+      if (normed) x = norm(tensors, names.lastNorm, x);
       weights.check();
-      return features;
+      return x;
     },
   };
 }
 
-/** Every patch as a vector: [images, rows · columns, d]. */
-export function embedPatches({ g, weights, prefix }: Tensors, pixels: Value, grid: Edges, patch: Edges, d: number): Value {
-  const name = `${prefix}embeddings.patch_embeddings.projection`;
-  const filters = reshape(g, weights.value(g, `${name}.weight`, [d, 3, ...patch]), [d, 3 * patch[0] * patch[1]]);
-  return add(g, linear(g, patchify(g, pixels, grid, patch), filters), weights.value(g, `${name}.bias`, [d]));
+/** What ViT and others call their patches. */
+export const PATCHES = 'embeddings.patch_embeddings.projection';
+
+export interface Patches {
+  readonly name: string;
+  readonly patch: Edges;
+  /** Of a patch's vector. */
+  readonly size: number;
+  readonly hasBias: boolean;
+}
+
+/** Every patch as a vector: [images, rows · columns, size]. */
+export function embedPatches(
+  { g, weights, prefix }: Tensors,
+  pixels: Value,
+  grid: Edges,
+  { name, patch, size: d, hasBias }: Patches,
+): Value {
+  const kernel = weights.value(g, `${prefix}${name}.weight`, [d, 3, ...patch]);
+  const y = linear(g, patchify(g, pixels, grid, patch), reshape(g, kernel, [d, 3 * patch[0] * patch[1]]));
+  return hasBias ? add(g, y, weights.value(g, `${prefix}${name}.bias`, [d])) : y;
 }
 
 /**

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { parseWith } from '../config.js';
 import type { VisionModel } from './model.js';
-import { checkSizes, dense, edges, sharedFields, size, transformer } from './transformer.js';
+import { checkSizes, dense, edges, type Names, PATCHES, sharedFields, size, transformer } from './transformer.js';
 
 const fields = {
   ...sharedFields,
@@ -23,7 +23,8 @@ export function readPlain(family: string, tokens: readonly string[], config: unk
     family,
     config: c,
     subject,
-    tokens,
+    names: plainNames(family, tokens),
+    hasPatchBias: true,
     anySize: false,
     block: {
       norms: ['layernorm_before', 'layernorm_after'],
@@ -37,4 +38,19 @@ export function readPlain(family: string, tokens: readonly string[], config: unk
         ),
     },
   });
+}
+
+/** The names of a family that calls things as ViT does. */
+export function plainNames(family: string, tokens: readonly string[]): Names {
+  return {
+    prefix: `${family}.`,
+    patches: PATCHES,
+    tokens: tokens.map((name) => `embeddings.${name}`),
+    positions: 'embeddings.position_embeddings',
+    areTables: false,
+    layers: 'encoder.layer',
+    attention: ['attention.attention.query', 'attention.attention.key', 'attention.attention.value', 'attention.output.dense'],
+    firstNorm: null,
+    lastNorm: 'layernorm',
+  };
 }

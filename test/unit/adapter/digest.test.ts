@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ContentHash, digestFolder } from '../../../src/adapter/digest.js';
-import { fingerprint } from '../../../src/adapter/fingerprint.js';
+import { encoderFingerprint, fingerprint } from '../../../src/adapter/fingerprint.js';
 import { readAdapter } from '../../../src/adapter/format.js';
 import { FIXTURES, tinyTarget } from '../../fixtures/adapter/draft.js';
 
@@ -153,5 +153,18 @@ describe('the fingerprint of a checkpoint', () => {
     await writeFile(join(checkpoint, 'config.json'), '{}');
     expect(new Set([first, sharded, await fingerprint(checkpoint)]).size).toBe(3);
     await expect(fingerprint(join(root, 'nowhere'))).rejects.toMatchObject({ code: 'invalid_file' });
+  });
+
+  it('is another one for features that were chosen, and the same where none were', async () => {
+    const checkpoint = join(root, 'encoder');
+    await cp(join(FIXTURES, 'backbone'), checkpoint, { recursive: true });
+    const of = (features?: string): Promise<string> => encoderFingerprint(checkpoint, features);
+    expect(await of()).toBe(await fingerprint(checkpoint));
+    const last = await of('layer 3, default');
+    expect(last).toMatch(/^sha256:[0-9a-f]{64}$/);
+    expect(await of('layer 3, default')).toBe(last);
+    expect(new Set([await of(), last, await of('layer 3, full')]).size).toBe(3);
+    await writeFile(join(checkpoint, 'config.json'), '{}');
+    expect(await of('layer 3, default')).not.toBe(last);
   });
 });

@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Method } from '../../../src/adapter/adapter.js';
 import { digestFolder } from '../../../src/adapter/digest.js';
-import { fingerprint } from '../../../src/adapter/fingerprint.js';
+import { encoderFingerprint, fingerprint } from '../../../src/adapter/fingerprint.js';
 import { arraysOf, readAdapter } from '../../../src/adapter/format.js';
 import { type AdapterDraft, writeAdapter } from '../../../src/adapter/write.js';
 import type { AdapterTarget } from '../../../src/backbone/module.js';
@@ -481,6 +481,22 @@ describe('every fault is named', () => {
     await expectFaults([
       `adapter.json: Expected a backbone with a vision model of fingerprint ${other} but received one without`,
     ]);
+  });
+
+  it('an encoder of the same weights and other features', async () => {
+    await write();
+    const encoder = { ...target, visionFolder: target.languageFolder };
+    const chosen = { ...encoder, visionFeatures: 'layer 3, full' };
+    const [own, other] = await Promise.all(
+      [encoder, chosen].map((each) => encoderFingerprint(each.visionFolder, each.visionFeatures)),
+    );
+    await editJson('adapter.json', { backbone: { vision_fingerprint: own } });
+    await expect(readAdapter(folder, encoder)).resolves.toMatchObject({ matched: 28 });
+    const fault = `adapter.json: Expected a vision model of fingerprint ${own} but received ${other}`;
+    await expectFaults([`${fault} (features chosen: layer 3, full)`], chosen);
+    await editJson('adapter.json', { backbone: { vision_fingerprint: other } });
+    await expect(readAdapter(folder, chosen)).resolves.toMatchObject({ matched: 28 });
+    await expectFaults([`adapter.json: Expected a vision model of fingerprint ${other} but received ${own}`], encoder);
   });
 
   it('files that are cut short, too large, or no files', async () => {

@@ -79,6 +79,49 @@ describe('readBackbone', () => {
     await expect(readBackbone(folder)).rejects.toThrow(/language: Expected a checkpoint folder.*gone.*vision: .*gone-too/s);
   });
 
+  test('takes a choice of features, or a part of one', async () => {
+    await writeTokenizer(path.join(folder, 'both'), { tokenizer: byteFallbackTokenizer() });
+    const both = { format: 'graft-backbone/1', name: 'x', language: 'both', vision: 'both' };
+    const file = path.join(folder, 'backbone.json');
+    const choiceOf = async (fields: object) => {
+      await manifest({ ...both, ...fields });
+      return (await readBackbone(folder)).visionFeatures;
+    };
+    expect(await choiceOf({ vision_feature_layer: -2, vision_feature_select_strategy: 'full' })).toEqual({
+      file,
+      layer: -2,
+      select: 'full',
+    });
+    expect(await choiceOf({ vision_feature_layer: 0 })).toEqual({ file, layer: 0 });
+    expect(await choiceOf({ vision_feature_layer: 'last_hidden_state' })).toEqual({ file, layer: 'last_hidden_state' });
+    expect(await choiceOf({ vision_feature_layer: null, vision_feature_select_strategy: 'default' })).toEqual({
+      file,
+      select: 'default',
+    });
+    expect(await choiceOf({ vision_feature_layer: null })).toBeUndefined();
+  });
+
+  test('refuses a choice of features that is none, or of no encoder', async () => {
+    const language = await writeTokenizer(path.join(folder, 'language'), { tokenizer: byteFallbackTokenizer() });
+    const text = { format: 'graft-backbone/1', name: 'x', language };
+    await manifest({ ...text, vision_feature_layer: [-2, -5], vision_feature_select_strategy: 'cls' });
+    await expect(readBackbone(folder)).rejects.toMatchObject({
+      code: 'invalid_file',
+      faults: [
+        'vision_feature_layer: Expected a whole number or "last_hidden_state" but received [-2,-5]',
+        'vision_feature_select_strategy: Expected "default" or "full" but received "cls"',
+      ],
+    });
+    await manifest({ ...text, vision_feature_layer: -2, vision_feature_select_strategy: 'full' });
+    await expect(readBackbone(folder)).rejects.toMatchObject({
+      message: expect.stringContaining(`${folder}/backbone.json: `),
+      faults: [
+        'vision_feature_layer: Expected none, because there is no vision encoder, but received -2',
+        'vision_feature_select_strategy: Expected none, because there is no vision encoder, but received "full"',
+      ],
+    });
+  });
+
   test('says what it looked for where there is nothing', async () => {
     await expect(readBackbone(path.join(folder, 'none'))).rejects.toThrow('but there is nothing');
     await expect(readBackbone(folder)).rejects.toThrow('but there is neither');

@@ -198,7 +198,7 @@ describe('viewsOf', () => {
 });
 
 describe('featureFolder', () => {
-  it('is another one for another checkpoint, recipe or normalisation, wherever the checkpoint lies', async () => {
+  it('is another one for another checkpoint, choice of features, recipe or normalisation, wherever the checkpoint lies', async () => {
     const of = (each: VisionPart): Promise<string> => featureFolder('/cache', each);
     const own = await of(part);
     expect(own).toMatch(/^\/cache\/features\/[0-9a-f]{16}$/);
@@ -208,9 +208,10 @@ describe('featureFolder', () => {
     const all = [
       own,
       await of({ ...part, folder: join(other, 'vision') }),
+      await of({ ...part, model: { ...part.model, features: 'layer 3, full' } }),
       await of({ ...part, recipe: { ...part.recipe, height: part.recipe.height * 2 } }),
       await of({ ...part, normalisation: { ...part.normalisation, mean: [0, 0, 0] } }),
     ];
-    expect(new Set(all).size).toBe(4);
+    expect(new Set(all).size).toBe(5);
   });
 });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LoadedAdapter } from '../../../src/adapter/adapter.js';
-import { fingerprint } from '../../../src/adapter/fingerprint.js';
+import { encoderFingerprint, fingerprint } from '../../../src/adapter/fingerprint.js';
 import { readAdapter } from '../../../src/adapter/format.js';
 import { type AdapterPlan, type PlanOptions, planParameters, resolvePlan } from '../../../src/adapter/plan.js';
 import { type BackboneDescription, describeBackbone, openWeights } from '../../../src/backbone/backbone.js';
@@ -27,6 +27,18 @@ beforeAll(async () => {
   backbone = await describeBackbone(await readBackbone(await makeTinyBackbone(join(root, 'tiny'))));
 });
 afterAll(() => rm(root, { recursive: true }));
+
+/** The backbone with other features than its encoder's own. */
+function choosing(features: string): BackboneDescription {
+  const { vision, target } = backbone;
+  if (!vision) throw new TypeError('Expected a backbone with a vision encoder');
+  const choice = { file: 'backbone.json', layer: -1, select: 'full' } as const;
+  return {
+    ...backbone,
+    vision: { ...vision, choice, model: { ...vision.model, features } },
+    target: { ...target, visionFeatures: features },
+  };
+}
 
 function projectorShapes(): ParameterShape[] {
   const { hiddenSize, imageDim } = backbone.target;
@@ -169,6 +181,20 @@ describe('publishAdapter', () => {
     expect(loaded.projector?.weight).toEqual(parameters.view(PROJECTOR.weight, values).slice());
   });
 
+  it('is an adapter of the features that were chosen, and of no others', async () => {
+    const features = 'layer 3, full';
+    const chosen = choosing(features);
+    const plan = resolvePlan({ method: 'bitfit', sites: ['ffn'] }, backbone.target);
+    const { parameters, values } = drawn([...adapterShapes(plan), ...projectorShapes()], 1);
+    const folder = join(root, 'adapters', 'chosen');
+    await publishAdapter(folder, chosen, plan, parameters, values, NOTES);
+    expect(await json(folder, 'adapter.json')).toMatchObject({
+      backbone: { vision_fingerprint: await encoderFingerprint(backbone.vision?.folder as string, features) },
+    });
+    await expect(readAdapter(folder, chosen.target)).resolves.toMatchObject({ name: 'chosen' });
+    await expect(readAdapter(folder, backbone.target)).rejects.toMatchObject({ code: 'adapter_invalid' });
+  });
+
   it('of text alone has no projector, no vision and no task where there is none', async () => {
     const text: BackboneDescription = {
       ...backbone,
@@ -271,6 +297,18 @@ describe('publishBackbone', () => {
     await expect(readAdapter(join(folder, 'adapters', 'mine'), backbone.target)).rejects.toMatchObject({
       code: 'adapter_invalid',
     });
+  });
+
+  it('asks for the features that it was trained with', async () => {
+    const { parameters, values } = drawn(await fullShapes(backbone), 3);
+    const folder = join(root, 'backbones', 'chosen');
+    await publishBackbone(folder, choosing('layer 3, full'), parameters, values, NOTES);
+    expect(await json(folder, 'backbone.json')).toMatchObject({
+      vision_feature_layer: -1,
+      vision_feature_select_strategy: 'full',
+    });
+    const { visionFeatures } = await readBackbone(folder);
+    expect(visionFeatures).toEqual({ file: join(folder, 'backbone.json'), layer: -1, select: 'full' });
   });
 
   it('in half precision says so in its config.json, as transformers reads it', async () => {

@@ -96,7 +96,7 @@ describe('refusals', () => {
     await expect(readVisionModel(scratch)).rejects.toMatchObject({
       code: 'unsupported_model',
       message: expect.stringContaining(
-        'Expected a vision model_type of mobilenet_v2, vit, deit, dinov2, swinv2 but received resnet',
+        'Expected a vision model_type of mobilenet_v2, vit, deit, dinov2, swinv2, clip_vision_model, clip, siglip_vision_model, siglip but received resnet',
       ) as string,
     });
   });
