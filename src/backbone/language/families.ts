@@ -2,9 +2,13 @@
 import { AppError } from '../../errors.js';
 import { readModelConfig } from '../config.js';
 import { readLlama } from './llama.js';
+import { readMistral } from './mistral.js';
 import type { LanguageModel } from './model.js';
 
-const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => LanguageModel> = new Map([['llama', readLlama]]);
+const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => LanguageModel> = new Map([
+  ['llama', readLlama],
+  ['mistral', readMistral],
+]);
 
 /** Describes the language model of a checkpoint folder from its config.json, or from that file alone; no weight is read. */
 export async function readLanguageModel(location: string): Promise<LanguageModel> {

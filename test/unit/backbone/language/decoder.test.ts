@@ -1,0 +1,97 @@
+/**
+ * The families that share a decoder, against transformers (test/fixtures/backbone/decoders/make.py): logits at once and step by step.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type BackboneDescription, describeBackbone } from '../../../../src/backbone/backbone.js';
+import { readBackbone } from '../../../../src/backbone/manifest.js';
+import { Decoder } from '../../../../src/engine/decoder.js';
+import { toFloat32 } from '../../../../src/tensor/convert.js';
+import { decodeSafetensors } from '../../../../src/tensor/safetensors.js';
+import { elements, type Tensor } from '../../../../src/tensor/tensor.js';
+
+const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/decoders/', import.meta.url));
+/** The longest sequence of each: what its config.json says, or its window. */
+const CHECKPOINTS = [
+  ['llama-linear', 64],
+  ['llama-llama3', 64],
+  ['mistral', 11],
+  ['mistral-unbounded', 64],
+] as const;
+async function read(name: string): Promise<ReadonlyMap<string, Tensor>> {
+  return decodeSafetensors(await readFile(join(FIXTURES, name)), name).tensors;
+}
+
+/** Token ids as rows. */
+function rowsOf({ dtype, shape: [rows = 0, tokens = 0], data }: Tensor): number[][] {
+  const bytes = new Uint8Array(data).buffer;
+  const flat = dtype === 'int64' ? Array.from(new BigInt64Array(bytes), Number) : [...new Int32Array(bytes)];
+  return Array.from({ length: rows }, (_, row) => flat.slice(row * tokens, (row + 1) * tokens));
+}
+
+/** NaN where a length or a number is wrong, which no bound admits. */
+function furthest(a: Float32Array, b: Float32Array): number {
+  return a.length === b.length ? Math.max(...a.map((value, index) => Math.abs(value - (b[index] as number)))) : Number.NaN;
+}
+
+const open = async (name: string): Promise<BackboneDescription> => describeBackbone(await readBackbone(join(FIXTURES, name)));
+
+async function openDecoder(backbone: BackboneDescription): Promise<Decoder> {
+  return Decoder.open(backbone, { threads: 1, rows: 3, maxLength: Math.min(backbone.language.maxPositions, 16) });
+}
+
+const promptsOf = (rows: number[][]) => rows.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
+
+describe.each(CHECKPOINTS)('%s', (name, maxPositions) => {
+  let backbone: BackboneDescription;
+  let decoder: Decoder;
+  let ids: number[][];
+  let logits: Float32Array;
+  let frequencies: Float32Array;
+
+  beforeAll(async () => {
+    backbone = await open(name);
+    decoder = await openDecoder(backbone);
+    const expected = await read(`expected/${name}.safetensors`);
+    ids = rowsOf(expected.get('ids') as Tensor);
+    logits = toFloat32(expected.get('logits') as Tensor);
+    frequencies = toFloat32(expected.get('frequencies') as Tensor);
+  });
+
+  afterAll(() => decoder.close());
+
+  it('is described as it is', async () => {
+    const { language } = backbone;
+    expect(language.family).toBe(name.split('-')[0]);
+    expect(language.maxPositions).toBe(maxPositions);
+    expect(furthest(Float32Array.from(language.rotary.inverseFrequencies), frequencies)).toBeLessThan(1e-7);
+    const tensors = await read(`${name}/model.safetensors`);
+    expect(language.parameterCount).toBe([...tensors.values()].reduce((sum, { shape }) => sum + elements(shape), 0));
+    const declared = language.modules.flatMap((each) => [`${each.name}.weight`, ...(each.bias ? [`${each.name}.bias`] : [])]);
+    expect(declared.sort()).toEqual([...tensors.keys()].filter((tensor) => tensor.includes('_proj.')).sort());
+  });
+
+  it('gives the logits of transformers at every position', async () => {
+    expect(furthest(await decoder.score(promptsOf(ids)), logits)).toBeLessThan(1e-4);
+  });
+
+  it('gives them step by step from its cache, for rows of different lengths', async () => {
+    const tokens = ids[0]?.length ?? 0;
+    const vocabulary = logits.length / (ids.length * tokens);
+    const at = (row: number, token: number): Float32Array =>
+      logits.subarray((row * tokens + token) * vocabulary, (row * tokens + token + 1) * vocabulary);
+    const check = (found: readonly Float32Array[], step: number): void => {
+      expect(found).toHaveLength(ids.length);
+      for (const [row, each] of found.entries()) expect(furthest(each, at(row, row + step))).toBeLessThan(1e-4);
+    };
+    // Row r starts with r + 1 tokens, so that every step works on three lengths at once.
+    const starts = ids.map((row, index) => row.slice(0, index + 1));
+    check(await decoder.prefill(0, promptsOf(starts)), 0);
+    for (let step = 1; step + ids.length <= tokens; step++) {
+      const next = ids.map((row, index) => ({ adapter: null, tokenId: row[index + step] as number, length: index + step }));
+      check(await decoder.decode(next), step);
+    }
+  });
+});
