@@ -15,7 +15,8 @@ export interface LinearModule {
   /** How the checkpoint lays the weight out: [out, in] for nn.Linear, [in, out] for GPT-2's Conv1D. */
   readonly layout: 'out_in' | 'in_out';
   /**
-   * The side that IA3 scales here; absent where it scales nothing. PEFT's choice for the family: the FFN's inner activation, values and keys.
+   * The side that IA3 scales here; absent where it scales nothing. PEFT's choice for the family: the FFN's inner activation, values, and keys
+   * (or queries, for the Qwens).
    */
   readonly scalable?: 'input' | 'output';
   /**

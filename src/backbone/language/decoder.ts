@@ -1,8 +1,8 @@
 /**
  * The decoder that most families are: RMSNorm, rotary positions, grouped-query attention, SwiGLU. They differ in where biases
- * are and in how their config.json says so: a family is a schema and these options.
+ * are, whether heads are normed before they rotate, and how their config.json says so: a family is a schema and these options.
  */
-import { gather, linear, mul, rmsNorm, silu } from '../../onnx/ops.js';
+import { gather, linear, mul, reshape, rmsNorm, silu } from '../../onnx/ops.js';
 import type { LinearModule } from '../module.js';
 import { type DecoderConfig, headsOf } from './fields.js';
 import type { LanguageModel } from './model.js';
@@ -11,6 +11,8 @@ import { rotaryOf } from './rotary.js';
 export interface DecoderOptions {
   readonly family: string;
   readonly biases: { readonly qkv: boolean; readonly o: boolean; readonly ffn: boolean };
+  /** Queries and keys are normed head by head before they rotate. */
+  readonly normsHeads: boolean;
   /** What IA3 scales of attention: PEFT's choice for the family, so that its adapters fit. */
   readonly scaled: readonly ('q' | 'k' | 'v')[];
   /**
@@ -21,13 +23,13 @@ export interface DecoderOptions {
 }
 
 type Projection = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
-type Norm = 'inputNorm' | 'ffnNorm';
+type Norm = 'inputNorm' | 'qNorm' | 'kNorm' | 'ffnNorm';
 type Layer = Readonly<Record<Projection, LinearModule> & Record<Norm, string>>;
 
 const EMBEDDING = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
 
-export function decoder(c: DecoderConfig, { family, biases, scaled, window }: DecoderOptions): LanguageModel {
+export function decoder(c: DecoderConfig, { family, biases, normsHeads, scaled, window }: DecoderOptions): LanguageModel {
   const { hidden_size: d, intermediate_size: inner, vocab_size: vocabSize, rms_norm_eps: epsilon } = c;
   const { heads, kvHeads, headDim } = headsOf(c);
 
@@ -59,6 +61,8 @@ export function decoder(c: DecoderConfig, { family, biases, scaled, window }: De
       q: input('q', prefix, heads * headDim),
       k: input('k', prefix, kvHeads * headDim),
       v: input('v', prefix, kvHeads * headDim),
+      qNorm: `${prefix}.self_attn.q_norm.weight`,
+      kNorm: `${prefix}.self_attn.k_norm.weight`,
       o: attention(`${prefix}.self_attn.o_proj`, heads * headDim, d, biases.o),
       ffnNorm: `${prefix}.post_attention_layernorm.weight`,
       gate: { ...ffn(`${prefix}.mlp.gate_proj`, d, inner), fusedAs },
@@ -69,7 +73,7 @@ export function decoder(c: DecoderConfig, { family, biases, scaled, window }: De
 
   const modules = layers.flatMap(({ q, k, v, o, gate, up, down }) => [q, k, v, o, gate, up, down]);
   const embeddings = (c.tie_word_embeddings ? 1 : 2) * vocabSize * d;
-  const norms = (2 * layers.length + 1) * d;
+  const norms = (2 * layers.length + 1) * d + (normsHeads ? 2 * layers.length * headDim : 0);
 
   return {
     family,
@@ -91,10 +95,15 @@ export function decoder(c: DecoderConfig, { family, biases, scaled, window }: De
     embed: (g, weights, ids) => gather(g, weights.value(g, EMBEDDING, [vocabSize, d]), ids),
 
     layers(g, weights, hidden, { project, attend, residual }) {
+      const normed = (x: typeof hidden, name: string): typeof hidden => {
+        if (!normsHeads) return x;
+        const apart = reshape(g, x, [...x.shape.slice(0, -1), Number(x.shape.at(-1)) / headDim, headDim]);
+        return reshape(g, rmsNorm(g, apart, weights.value(g, name, [headDim]), epsilon), x.shape);
+      };
       return layers.reduce((h, layer, index) => {
         const x = rmsNorm(g, h, weights.value(g, layer.inputNorm, [d]), epsilon);
         const [q, k, v] = project([layer.q, layer.k, layer.v], x) as [typeof x, typeof x, typeof x];
-        const attended = attend(index, q, k, v);
+        const attended = attend(index, normed(q, layer.qNorm), normed(k, layer.kNorm), v);
         const [branch] = project([layer.o], attended) as [typeof x];
         const middle = residual(h, branch);
         const y = rmsNorm(g, middle, weights.value(g, layer.ffnNorm, [d]), epsilon);

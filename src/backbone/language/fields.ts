@@ -24,7 +24,16 @@ export const decoderFields = {
   ...rotaryFields,
 };
 
+/** The Qwens' fields of a window: from layer `max_window_layers` on, or by layer. */
+export const windowFields = {
+  use_sliding_window: z.boolean().default(false),
+  sliding_window: size.nullable().default(4096),
+  max_window_layers: z.int().nonnegative().default(28),
+  layer_types: z.array(z.enum(['full_attention', 'sliding_attention'])).nullish(),
+};
+
 const decoderSchema = z.object(decoderFields);
+const windowSchema = z.object(windowFields);
 export type DecoderConfig = z.output<typeof decoderSchema>;
 
 export function headsOf(c: DecoderConfig): { readonly heads: number; readonly kvHeads: number; readonly headDim: number } {
@@ -45,4 +54,10 @@ export function checkHeads(c: DecoderConfig, context: z.core.$RefinementCtx): vo
   else if (headDim % 2 !== 0) refuse('head_dim', `Expected an even number, pairs of it rotate, but received ${headDim}`);
   if (heads % kvHeads !== 0)
     refuse('num_key_value_heads', `Expected a divisor of num_attention_heads ${heads} but received ${kvHeads}`);
+}
+
+/** The narrowest window that a layer has; null where every layer sees everything. */
+export function windowOf(c: z.output<typeof windowSchema>, layers: number): number | null {
+  const slides = c.layer_types ? c.layer_types.includes('sliding_attention') : c.max_window_layers < layers;
+  return c.use_sliding_window && slides ? c.sliding_window : null;
 }

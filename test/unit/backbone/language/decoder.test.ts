@@ -1,16 +1,23 @@
 /**
- * The families that share a decoder, against transformers (test/fixtures/backbone/decoders/make.py): logits at once and step by step.
+ * The families that share a decoder, against transformers and PEFT (test/fixtures/backbone/decoders/make.py): logits at once and step by step,
+ * adapters that PEFT saved, and their gradients.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type BackboneDescription, describeBackbone } from '../../../../src/backbone/backbone.js';
+import type { LoadedAdapter } from '../../../../src/adapter/adapter.js';
+import { readAdapter } from '../../../../src/adapter/format.js';
+import { resolvePlan } from '../../../../src/adapter/plan.js';
+import { type BackboneDescription, describeBackbone, openWeights } from '../../../../src/backbone/backbone.js';
 import { readBackbone } from '../../../../src/backbone/manifest.js';
 import { Decoder } from '../../../../src/engine/decoder.js';
 import { toFloat32 } from '../../../../src/tensor/convert.js';
 import { decodeSafetensors } from '../../../../src/tensor/safetensors.js';
 import { elements, type Tensor } from '../../../../src/tensor/tensor.js';
+import { assemble } from '../../../../src/training/batch.js';
+import { TrainedModel } from '../../../../src/training/model.js';
+import { Sequences } from '../../../../src/training/sequence.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/decoders/', import.meta.url));
 /** The longest sequence of each: what its config.json says, or its window. */
@@ -19,7 +26,21 @@ const CHECKPOINTS = [
   ['llama-llama3', 64],
   ['mistral', 11],
   ['mistral-unbounded', 64],
+  ['qwen2', 64],
+  ['qwen2-window', 11],
+  ['qwen3', 64],
+  ['qwen3-biases', 64],
 ] as const;
+/** Adapters of PEFT, and how many modules each adapts: all seven of both layers, or the three of each that PEFT's IA3 scales. */
+const ADAPTERS = [
+  ['qwen2', 'lora', 14],
+  ['qwen2', 'ia3', 6],
+  ['qwen3', 'lora', 14],
+  ['qwen3', 'ia3', 6],
+] as const;
+/** Tokens of a row that are not predicted. */
+const GIVEN = 2;
+
 async function read(name: string): Promise<ReadonlyMap<string, Tensor>> {
   return decodeSafetensors(await readFile(join(FIXTURES, name)), name).tensors;
 }
@@ -42,7 +63,8 @@ async function openDecoder(backbone: BackboneDescription): Promise<Decoder> {
   return Decoder.open(backbone, { threads: 1, rows: 3, maxLength: Math.min(backbone.language.maxPositions, 16) });
 }
 
-const promptsOf = (rows: number[][]) => rows.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
+const promptsOf = (rows: number[][], adapter: LoadedAdapter | null = null) =>
+  rows.map((promptIds) => ({ adapter, promptIds, imageEmbeddings: null }));
 
 describe.each(CHECKPOINTS)('%s', (name, maxPositions) => {
   let backbone: BackboneDescription;
@@ -93,5 +115,56 @@ describe.each(CHECKPOINTS)('%s', (name, maxPositions) => {
       const next = ids.map((row, index) => ({ adapter: null, tokenId: row[index + step] as number, length: index + step }));
       check(await decoder.decode(next), step);
     }
+  });
+});
+
+describe.each(ADAPTERS)('%s with %s of PEFT', (name, method, modules) => {
+  const adapter = `adapters/${name}-${method}`;
+  let backbone: BackboneDescription;
+  let expected: ReadonlyMap<string, Tensor>;
+  let rows: number[][];
+
+  beforeAll(async () => {
+    backbone = await open(name);
+    expected = await read(`adapted/${name}-${method}.safetensors`);
+    rows = rowsOf(expected.get('rows') as Tensor);
+  });
+
+  it('gives the logits that PEFT gives', async () => {
+    const decoder = await openDecoder(backbone);
+    const loaded = await readAdapter(join(FIXTURES, adapter), backbone.target);
+    expect(loaded).toMatchObject({ matched: modules, targeted: modules });
+    const logits = toFloat32(expected.get('logits') as Tensor);
+    expect(furthest(await decoder.score(promptsOf(rows, loaded)), logits)).toBeLessThan(1e-4);
+    expect(furthest(await decoder.score(promptsOf(rows)), logits)).toBeGreaterThan(0.5);
+    await decoder.close();
+  });
+
+  it.each([false, true])('has the loss and the gradients of PyTorch, recomputing %s', async (recompute) => {
+    const { language, languageFolder } = backbone;
+    const lora = method === 'lora' ? { rank: 2, alpha: 3 } : {};
+    const plan = resolvePlan({ method, contexts: ['all'], ...lora }, backbone.target);
+    const { checkpoint, weights } = await openWeights(languageFolder, language);
+    const fixed = { image: null, begin: 'checkpoint', dropout: 0, residualDropout: 0, maxTokens: 16 } as const;
+    const model = new TrainedModel({ language, plan, recompute, ...fixed }, weights, { folder: languageFolder, threads: 1 });
+    await checkpoint.close();
+    const values = await read(`${adapter}/adapter_model.safetensors`);
+    expect(model.parameters.shapes).toHaveLength(values.size);
+    // `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight` is `all/model.layers.0.mlp.up_proj.lora_A`.
+    const parameterOf = (key: string): string => `all/${key.replace(/^base_model\.model\./, '').replace(/\.weight$/, '')}`;
+    for (const [key, tensor] of values) model.parameters.view(parameterOf(key)).set(toFloat32(tensor));
+
+    const sequences = new Sequences(rows, [...rows.keys()], GIVEN);
+    const batch = assemble({ language, image: null, contexts: [] }, sequences, [...rows.keys()]);
+    const loss = await model.differentiate(batch, {}, batch.predicted);
+    expect(loss).toBeCloseTo(toFloat32(expected.get('loss') as Tensor)[0] ?? Number.NaN, 5);
+    for (const key of values.keys()) {
+      const theirs = toFloat32(expected.get(key) as Tensor);
+      const largest = Math.max(...theirs.map(Math.abs));
+      expect(largest, key).toBeGreaterThan(0);
+      const ours = model.parameters.view(parameterOf(key), model.gradients);
+      expect(furthest(ours, theirs) / largest, key).toBeLessThan(1e-4);
+    }
+    await model.close();
   });
 });

@@ -2,6 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { readLlama } from '../../../../src/backbone/language/llama.js';
 import { readMistral } from '../../../../src/backbone/language/mistral.js';
+import { readQwen2 } from '../../../../src/backbone/language/qwen2.js';
+import { readQwen3 } from '../../../../src/backbone/language/qwen3.js';
 
 const COMMON = { attention_dropout: 0, hidden_act: 'silu', initializer_range: 0.02, torch_dtype: 'bfloat16', use_cache: true };
 
@@ -75,17 +77,73 @@ const MISTRAL = {
   vocab_size: 32_000,
 };
 
+const QWEN2_5 = {
+  ...COMMON,
+  architectures: ['Qwen2ForCausalLM'],
+  hidden_size: 896,
+  intermediate_size: 4864,
+  max_position_embeddings: 32_768,
+  max_window_layers: 24,
+  model_type: 'qwen2',
+  num_attention_heads: 14,
+  num_hidden_layers: 24,
+  num_key_value_heads: 2,
+  rms_norm_eps: 1e-6,
+  rope_theta: 1_000_000,
+  sliding_window: 32_768,
+  tie_word_embeddings: true,
+  use_mrope: false,
+  use_sliding_window: false,
+  vocab_size: 151_936,
+};
+
+const QWEN3 = {
+  ...COMMON,
+  architectures: ['Qwen3ForCausalLM'],
+  attention_bias: false,
+  head_dim: 128,
+  hidden_size: 1024,
+  intermediate_size: 3072,
+  max_position_embeddings: 40_960,
+  max_window_layers: 28,
+  model_type: 'qwen3',
+  num_attention_heads: 16,
+  num_hidden_layers: 28,
+  num_key_value_heads: 8,
+  rms_norm_eps: 1e-6,
+  rope_scaling: null,
+  rope_theta: 1_000_000,
+  sliding_window: null,
+  tie_word_embeddings: true,
+  use_sliding_window: false,
+  vocab_size: 151_936,
+};
+
 describe('checkpoints people have, with the number of parameters that they are known to have', () => {
   it.each([
     ['SmolLM2 135M', readLlama, SMOLLM2, 134_515_008, 8192],
     ['Llama 3.2 1B', readLlama, LLAMA_3_2, 1_235_814_400, 131_072],
     ['Mistral 7B v0.1', readMistral, MISTRAL, 7_241_732_096, 4096],
+    ['Qwen 2.5 0.5B', readQwen2, QWEN2_5, 494_032_768, 32_768],
+    ['Qwen 3 0.6B', readQwen3, QWEN3, 596_049_920, 40_960],
   ])('%s', (_, read, config, parameterCount, maxPositions) => {
     expect(read(config, 'config.json')).toMatchObject({ family: config.model_type, parameterCount, maxPositions });
   });
 });
 
 describe('a window', () => {
+  it('is the longest sequence, where a layer has one', () => {
+    const longest = (change: object): number => readQwen2({ ...QWEN2_5, sliding_window: 100, ...change }, 'config').maxPositions;
+    expect(longest({})).toBe(32_768);
+    expect(longest({ use_sliding_window: true })).toBe(32_768);
+    expect(longest({ use_sliding_window: true, max_window_layers: 23 })).toBe(100);
+    expect(longest({ use_sliding_window: true, max_window_layers: 23, sliding_window: null })).toBe(32_768);
+    const layers = (slides: boolean) =>
+      Array.from({ length: 24 }, (_, index) => `${slides && index === 7 ? 'sliding' : 'full'}_attention`);
+    expect(longest({ use_sliding_window: true, layer_types: layers(true) })).toBe(100);
+    expect(longest({ use_sliding_window: true, max_window_layers: 0, layer_types: layers(false) })).toBe(32_768);
+  });
+
   it('is what mistral has unless it says that it has none', () => {
     const { sliding_window: _, ...silent } = MISTRAL;
     expect(readMistral(silent, 'config').maxPositions).toBe(4096);

@@ -179,7 +179,9 @@ describe('refusals', () => {
     await writeFile(path.join(folder, 'config.json'), JSON.stringify({ ...good, model_type: 'mamba' }));
     await expect(readLanguageModel(folder)).rejects.toMatchObject({
       code: 'unsupported_model',
-      message: expect.stringContaining('Expected a language model_type of llama, mistral but received mamba') as string,
+      message: expect.stringContaining(
+        'Expected a language model_type of llama, mistral, qwen2, qwen3 but received mamba',
+      ) as string,
     });
     await writeFile(path.join(folder, 'config.json'), 'null');
     await expect(readLanguageModel(folder)).rejects.toMatchObject({ code: 'unsupported_model' });
