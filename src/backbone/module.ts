@@ -16,7 +16,7 @@ export interface LinearModule {
   readonly layout: 'out_in' | 'in_out';
   /**
    * The side that IA3 scales here; absent where it scales nothing. PEFT's choice for the family: the FFN's inner activation, values, and keys
-   * (or queries, for the Qwens).
+   * (or queries, for the Qwens; a fused projection whole).
    */
   readonly scalable?: 'input' | 'output';
   /**

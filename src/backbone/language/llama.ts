@@ -18,5 +18,5 @@ const schema = z
 export function readLlama(config: unknown, subject: string): LanguageModel {
   const c = parseWith(schema, config, subject);
   const biases = { qkv: c.attention_bias, o: c.attention_bias, ffn: c.mlp_bias };
-  return decoder(c, { family: 'llama', biases, normsHeads: false, scaled: ['k', 'v'], window: null });
+  return decoder(c, { family: 'llama', biases, fused: false, normsHeads: false, scaled: ['k', 'v'], window: null });
 }

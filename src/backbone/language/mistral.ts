@@ -19,5 +19,5 @@ const schema = z
 export function readMistral(config: unknown, subject: string): LanguageModel {
   const c = parseWith(schema, config, subject);
   const biases = { qkv: false, o: false, ffn: false };
-  return decoder(c, { family: 'mistral', biases, normsHeads: false, scaled: ['k', 'v'], window: c.sliding_window });
+  return decoder(c, { family: 'mistral', biases, fused: false, normsHeads: false, scaled: ['k', 'v'], window: c.sliding_window });
 }

@@ -19,5 +19,5 @@ export function readQwen2(config: unknown, subject: string): LanguageModel {
   const c = parseWith(schema, config, subject);
   const biases = { qkv: true, o: false, ffn: false };
   const window = windowOf(c, c.num_hidden_layers);
-  return decoder(c, { family: 'qwen2', biases, normsHeads: false, scaled: ['q', 'v'], window });
+  return decoder(c, { family: 'qwen2', biases, fused: false, normsHeads: false, scaled: ['q', 'v'], window });
 }

@@ -21,5 +21,5 @@ export function readQwen3(config: unknown, subject: string): LanguageModel {
   const c = parseWith(schema, config, subject);
   const biases = { qkv: c.attention_bias, o: c.attention_bias, ffn: false };
   const window = windowOf(c, c.num_hidden_layers);
-  return decoder(c, { family: 'qwen3', biases, normsHeads: true, scaled: ['q', 'v'], window });
+  return decoder(c, { family: 'qwen3', biases, fused: false, normsHeads: true, scaled: ['q', 'v'], window });
 }

@@ -30,13 +30,17 @@ const CHECKPOINTS = [
   ['qwen2-window', 11],
   ['qwen3', 64],
   ['qwen3-biases', 64],
+  ['phi3', 64],
+  ['phi3-window', 11],
 ] as const;
-/** Adapters of PEFT, and how many modules each adapts: all seven of both layers, or the three of each that PEFT's IA3 scales. */
+/** Adapters of PEFT, and how many modules each adapts: all of both layers, or those that PEFT's IA3 scales. */
 const ADAPTERS = [
   ['qwen2', 'lora', 14],
   ['qwen2', 'ia3', 6],
   ['qwen3', 'lora', 14],
   ['qwen3', 'ia3', 6],
+  ['phi3', 'lora', 8],
+  ['phi3', 'ia3', 4],
 ] as const;
 /** Tokens of a row that are not predicted. */
 const GIVEN = 2;

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { readLlama } from '../../../../src/backbone/language/llama.js';
 import { readMistral } from '../../../../src/backbone/language/mistral.js';
+import { readPhi3 } from '../../../../src/backbone/language/phi3.js';
 import { readQwen2 } from '../../../../src/backbone/language/qwen2.js';
 import { readQwen3 } from '../../../../src/backbone/language/qwen3.js';
 
@@ -119,11 +120,34 @@ const QWEN3 = {
   vocab_size: 151_936,
 };
 
+const PHI3 = {
+  ...COMMON,
+  architectures: ['Phi3ForCausalLM'],
+  attention_bias: false,
+  embd_pdrop: 0,
+  hidden_size: 3072,
+  intermediate_size: 8192,
+  max_position_embeddings: 4096,
+  model_type: 'phi3',
+  num_attention_heads: 32,
+  num_hidden_layers: 32,
+  num_key_value_heads: 32,
+  original_max_position_embeddings: 4096,
+  resid_pdrop: 0,
+  rms_norm_eps: 1e-5,
+  rope_scaling: null,
+  rope_theta: 10_000,
+  sliding_window: 2047,
+  tie_word_embeddings: false,
+  vocab_size: 32_064,
+};
+
 describe('checkpoints people have, with the number of parameters that they are known to have', () => {
   it.each([
     ['SmolLM2 135M', readLlama, SMOLLM2, 134_515_008, 8192],
     ['Llama 3.2 1B', readLlama, LLAMA_3_2, 1_235_814_400, 131_072],
     ['Mistral 7B v0.1', readMistral, MISTRAL, 7_241_732_096, 4096],
+    ['Phi 3 mini 4k', readPhi3, PHI3, 3_821_079_552, 2047],
     ['Qwen 2.5 0.5B', readQwen2, QWEN2_5, 494_032_768, 32_768],
     ['Qwen 3 0.6B', readQwen3, QWEN3, 596_049_920, 40_960],
   ])('%s', (_, read, config, parameterCount, maxPositions) => {
@@ -184,6 +208,11 @@ describe('rotary positions', () => {
     for (const key of ['rope_scaling', 'rope_parameters'])
       for (const spelling of ['type', 'rope_type'])
         expect(() => frequencies({ [key]: { [spelling]: other, factor: 4 } })).toThrow(`config: ${key}.rope_type: ${sentence}`);
+  });
+
+  it('of the long Phis are refused', () => {
+    const long = { ...PHI3, rope_scaling: { type: 'longrope', short_factor: [1], long_factor: [2] } };
+    expect(() => readPhi3(long, 'config')).toThrow('but received "longrope"');
   });
 
   it('that make no sense are refused', () => {

@@ -180,7 +180,7 @@ describe('refusals', () => {
     await expect(readLanguageModel(folder)).rejects.toMatchObject({
       code: 'unsupported_model',
       message: expect.stringContaining(
-        'Expected a language model_type of llama, mistral, qwen2, qwen3 but received mamba',
+        'Expected a language model_type of llama, mistral, phi3, qwen2, qwen3 but received mamba',
       ) as string,
     });
     await writeFile(path.join(folder, 'config.json'), 'null');
