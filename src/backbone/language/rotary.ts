@@ -21,7 +21,9 @@ const settings = z.preprocess(
   (value) => {
     if (typeof value !== 'object' || value === null) return value;
     const { type, rope_type = type ?? 'default' } = value as { readonly type?: unknown; readonly rope_type?: unknown };
-    return { ...value, rope_type };
+    // Settings by kind of layer have theirs one level down: no type, rather than the default.
+    const isNested = Object.values(value).some((each) => typeof each === 'object' && each !== null && !Array.isArray(each));
+    return { ...value, rope_type: isNested ? value : rope_type };
   },
   z.discriminatedUnion(
     'rope_type',
@@ -45,7 +47,7 @@ const settings = z.preprocess(
     {
       error: ({ code, input }) =>
         code === 'invalid_union'
-          ? `Expected rotary positions of type ${TYPES.join(', ')} but received ${JSON.stringify((input as { rope_type: unknown }).rope_type)}`
+          ? `Expected rotary positions of type ${TYPES.join(', ')} but received ${JSON.stringify((input as { rope_type: unknown }).rope_type).slice(0, 80)}`
           : undefined,
     },
   ),

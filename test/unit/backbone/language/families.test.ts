@@ -210,6 +210,11 @@ describe('rotary positions', () => {
         expect(() => frequencies({ [key]: { [spelling]: other, factor: 4 } })).toThrow(`config: ${key}.rope_type: ${sentence}`);
   });
 
+  it('of layers that differ are refused', () => {
+    const nested = { full_attention: { rope_type: 'default', rope_theta: 1e6 }, sliding_attention: { rope_type: 'default' } };
+    expect(() => frequencies({ rope_parameters: nested })).toThrow('default, linear, llama3 but received {"full_attention":');
+  });
+
   it('of the long Phis are refused', () => {
     const long = { ...PHI3, rope_scaling: { type: 'longrope', short_factor: [1], long_factor: [2] } };
     expect(() => readPhi3(long, 'config')).toThrow('but received "longrope"');
