@@ -14,7 +14,10 @@ export interface LinearModule {
   readonly site: 'attention' | 'ffn';
   /** How the checkpoint lays the weight out: [out, in] for nn.Linear, [in, out] for GPT-2's Conv1D. */
   readonly layout: 'out_in' | 'in_out';
-  /** The side that IA3 scales here; absent where IA3 does not apply (it scales keys, values and the FFN's inner activation). */
+  /**
+   * The side that IA3 scales here; absent where it scales nothing. PEFT's choice for the family: the FFN's inner activation, values, and keys
+   * (or queries, for the Qwens; a fused projection whole).
+   */
   readonly scalable?: 'input' | 'output';
   /**
    * Full name of the one projection that other checkpoints hold in place of this one and its neighbours, which read the same input:

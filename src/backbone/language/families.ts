@@ -2,9 +2,19 @@
 import { AppError } from '../../errors.js';
 import { readModelConfig } from '../config.js';
 import { readLlama } from './llama.js';
+import { readMistral } from './mistral.js';
 import type { LanguageModel } from './model.js';
+import { readPhi3 } from './phi3.js';
+import { readQwen2 } from './qwen2.js';
+import { readQwen3 } from './qwen3.js';
 
-const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => LanguageModel> = new Map([['llama', readLlama]]);
+const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => LanguageModel> = new Map([
+  ['llama', readLlama],
+  ['mistral', readMistral],
+  ['phi3', readPhi3],
+  ['qwen2', readQwen2],
+  ['qwen3', readQwen3],
+]);
 
 /** Describes the language model of a checkpoint folder from its config.json, or from that file alone; no weight is read. */
 export async function readLanguageModel(location: string): Promise<LanguageModel> {

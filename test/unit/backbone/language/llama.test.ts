@@ -179,15 +179,17 @@ describe('refusals', () => {
     await writeFile(path.join(folder, 'config.json'), JSON.stringify({ ...good, model_type: 'mamba' }));
     await expect(readLanguageModel(folder)).rejects.toMatchObject({
       code: 'unsupported_model',
-      message: expect.stringContaining('Expected a language model_type of llama but received mamba') as string,
+      message: expect.stringContaining(
+        'Expected a language model_type of llama, mistral, phi3, qwen2, qwen3 but received mamba',
+      ) as string,
     });
     await writeFile(path.join(folder, 'config.json'), 'null');
     await expect(readLanguageModel(folder)).rejects.toMatchObject({ code: 'unsupported_model' });
   });
 
   it.each([
-    ['rope_scaling', { rope_scaling: { type: 'linear', factor: 2 } }],
-    ['rope_parameters.rope_type', { rope_parameters: { rope_type: 'llama3', rope_theta: 1e4, factor: 8 } }],
+    ['rope_scaling.factor', { rope_scaling: { type: 'linear', factor: 0 } }],
+    ['rope_parameters.rope_type', { rope_parameters: { rope_type: 'yarn', rope_theta: 1e4, factor: 8 } }],
     ['hidden_act', { hidden_act: 'gelu' }],
     ['num_attention_heads', { hidden_size: 40, num_attention_heads: 3 }],
     ['num_key_value_heads', { num_attention_heads: 4, num_key_value_heads: 3 }],
@@ -204,7 +206,7 @@ describe('refusals', () => {
 
   it('everything that is missing or wrong, at once', async () => {
     const faults = await faultsOf(() =>
-      readLlama({ model_type: 'llama', hidden_size: -1, num_attention_heads: 2, hidden_act: 'gelu', rope_scaling: {} }, 'config'),
+      readLlama({ model_type: 'llama', hidden_size: -1, num_attention_heads: 2, hidden_act: 'gelu', rope_scaling: 2 }, 'config'),
     );
     const fields = new Set(faults.map((fault) => fault.split(':')[0]));
     expect(fields).toEqual(
