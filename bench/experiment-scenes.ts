@@ -30,7 +30,7 @@ const TASK = 'english';
 const PICTURES = 3000;
 const EXAMINED = 300;
 const SEEDS = [0, 1, 2];
-const STEPS = 600;
+const STEPS = 1000;
 const CHOOSING_STEPS = 200;
 
 interface Setup {

@@ -36,7 +36,8 @@ export const ADAPTERS_AT_ONCE = 2;
 /** Flags that adapters share. */
 const COMMON = { batch: '16', epochs: '3', evalEvery: '1000', checkpointEvery: '1000', samples: '12', dtype: 'float16' } as const;
 const LORA = { ...COMMON, method: 'lora', rank: '8', lr: '0.007' } as const;
-/** Of what speaks English already. */
+/** Another language takes longer than another way of speaking the same. */
+const LONG = { ...LORA, epochs: '4' } as const;
 const SHORT = { ...LORA, epochs: '2', lr: '0.005' } as const;
 
 export interface AdapterRecipe {
@@ -49,8 +50,8 @@ export interface AdapterRecipe {
 
 export const ADAPTERS: readonly AdapterRecipe[] = [
   { task: 'english', about: 'A full sentence in English', flags: LORA },
-  { task: 'french', from: 'english', about: 'The same in French', flags: LORA },
-  { task: 'german', from: 'english', about: 'The same in German', flags: LORA },
+  { task: 'french', from: 'english', about: 'The same in French', flags: LONG },
+  { task: 'german', from: 'english', about: 'The same in German', flags: LONG },
   { task: 'pirate', from: 'english', about: 'A house style: English as it is spoken at sea', flags: SHORT },
   { task: 'alt', from: 'english', about: 'A short alt text', flags: SHORT },
   { task: 'counting', from: 'english', about: 'What there is, and how many of each', flags: SHORT },
