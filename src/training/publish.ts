@@ -1,9 +1,8 @@
 /** What a run leaves behind: an adapter's folder that a server can take at once, or, where all weights were trained, a backbone of its own. */
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { encoderFingerprint } from '../adapter/fingerprint.js';
 import type { AdapterPlan } from '../adapter/plan.js';
-import { type AdapterDraft, type AdapterNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
+import { type AdapterDraft, type AdapterNotes, backboneNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
 import type { BackboneDescription } from '../backbone/backbone.js';
 import { kindOf, type LinearModule } from '../backbone/module.js';
 import { choiceFields } from '../backbone/vision/features.js';
@@ -38,25 +37,16 @@ async function notesOf(
   values: Float32Array,
   notes: Notes,
 ): Promise<AdapterNotes> {
-  const { vision, languageFolder } = backbone;
   const { task, ...others } = notes;
   const hasProjector = parameters.has(PROJECTOR.weight);
   const projector = hasProjector
     ? { weight: parameters.view(PROJECTOR.weight, values), bias: parameters.view(PROJECTOR.bias, values) }
     : null;
-  const named = async (at: string, features?: string) => ({
-    name: basename(at),
-    fingerprint: await encoderFingerprint(at, features),
-  });
   return {
     ...others,
     ...(task === null ? {} : { task }),
     projector,
-    ...(vision && hasProjector ? { imageTokens: vision.imageTokens } : {}),
-    backbone: {
-      language: await named(languageFolder),
-      vision: vision && hasProjector ? await named(vision.folder, vision.model.features) : null,
-    },
+    ...(await backboneNotes(backbone, hasProjector)),
   };
 }
 

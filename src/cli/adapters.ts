@@ -1,0 +1,63 @@
+/** `graft adapters`: its sub-commands and their flags. What they do is loaded when it is asked for. */
+import { Command } from 'commander';
+import type { ExportFlags } from './adapters/export.js';
+import type { ImportFlags } from './adapters/import.js';
+
+const IMPORT_HELP = `
+The files are copied byte for byte, and the adapter is checked in full against the backbone before anything is written. LoRA (rank_pattern,
+alpha_pattern, use_rslora) and IA3 are taken; every feature of PEFT that would be computed wrongly is refused by name. Only safetensors is read.
+
+Examples:
+  $ graft adapters import ~/peft/formal --out adapters/formal --backbone models
+  $ graft adapters import ~/peft/look --context image --projector adapters/alt-text --out adapters/look --backbone models
+  $ graft adapters import --context image=peft/image --context text=peft/text --projector adapters/alt-text --out adapters/both --backbone models
+`;
+
+const EXPORT_HELP = `
+Writes a PEFT folder a context (OUT/image, OUT/text), or OUT itself where the adapter has one context. In Python:
+  PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("models/language"), "peft/formal/text")
+
+Examples:
+  $ graft adapters export adapters/formal --out peft/formal
+  $ graft adapters export adapters/formal --out peft/formal --backbone models     refuse one that does not fit this backbone
+`;
+
+export function adaptersCommand(): Command {
+  const adapters = new Command('adapters').description('Bring adapters in from PEFT and out to it.');
+  adapters
+    .command('import')
+    .description('Make an adapter of PEFT folders, one a context.')
+    .argument('[folder]', 'a PEFT folder: adapter_config.json and adapter_model.safetensors')
+    .requiredOption('--out <folder>', 'folder of the adapter that comes out, such as adapters/formal')
+    .requiredOption('--backbone <folder>', 'the backbone that it is for')
+    .option(
+      '--context <name>',
+      'whose tokens it is for: text (default), image, or all for every token; or NAME=FOLDER, once for each context',
+      (value: string, before: readonly string[]) => [...before, value],
+      [] as readonly string[],
+    )
+    .option('--projector <adapter>', 'an adapter of the same backbone whose projector it takes: without one it takes no images')
+    .option('--task <name>', 'what it is for, as listings tell it')
+    .option('--prompt <text>', 'what a request that brings no prompt is continued from')
+    .option('--replace', 'put it in the place of what is at --out')
+    .addHelpText('after', IMPORT_HELP)
+    .action(async (folder: string | undefined, flags: ImportFlags) => {
+      const { importFolders } = await import('./adapters/import.js');
+      console.log(await importFolders(folder, flags));
+    });
+  adapters
+    .command('export')
+    .description('Write an adapter as PEFT folders, one a context.')
+    .argument('<adapter>', 'the folder of an adapter')
+    .requiredOption('--out <folder>', 'folder to write')
+    .option('--backbone <folder>', 'check the adapter against this backbone first')
+    .option('--replace', 'put it in the place of what is at --out')
+    .addHelpText('after', EXPORT_HELP)
+    .action(async (adapter: string, flags: ExportFlags) => {
+      const { exportFolder } = await import('./adapters/export.js');
+      const { text, notes } = await exportFolder(adapter, flags);
+      for (const note of notes) console.error(note);
+      console.log(text);
+    });
+  return adapters;
+}

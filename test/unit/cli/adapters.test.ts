@@ -1,0 +1,108 @@
+/** `graft adapters` as people use it: the program itself, what it prints, where it refuses, and with which status it ends. */
+import { spawnSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { exportFolder } from '../../../src/cli/adapters/export.js';
+import { importFolders } from '../../../src/cli/adapters/import.js';
+import { AppError } from '../../../src/errors.js';
+import { FIXTURES } from '../../fixtures/adapter/draft.js';
+import { makeBackbone, FIXTURES as TRAINED } from '../../fixtures/peft/make.js';
+
+const MAIN = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+const NODE = ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href, MAIN];
+
+let folder: string;
+let backbone: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'graft-adapters-'));
+  backbone = await makeBackbone(path.join(folder, 'backbone'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const trained = (name: string) => path.join(TRAINED, 'adapters', name);
+
+function graft(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const env = { PATH: process.env['PATH'] };
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...NODE, 'adapters', ...args], {
+    cwd: folder,
+    encoding: 'utf8',
+    env,
+  });
+  return { status, stdout, stderr };
+}
+
+async function faultsOf(action: Promise<unknown>): Promise<readonly string[]> {
+  const error: unknown = await action.catch((thrown: unknown) => thrown);
+  if (error instanceof AppError && error.code === 'invalid_config') return error.faults ?? [error.message];
+  throw new Error(`Expected faults but received ${String(error)}`);
+}
+
+describe('graft adapters', () => {
+  it('exports, and imports again what it exported', () => {
+    const exported = graft('export', trained('lora'), '--out', 'peft', '--backbone', 'backbone');
+    expect(exported).toEqual({
+      status: 0,
+      stdout: 'adapter lora: lora\n  image   peft/image\n  text    peft/text\n',
+      stderr: `graft: PEFT has no place for a projector: it stays in ${trained('lora')}\n`,
+    });
+    const pairs = ['--context', 'text=peft/text', '--context', 'image=peft/image', '--projector', trained('lora')];
+    const imported = graft('import', ...pairs, '--out', 'adapters/again', '--backbone', 'backbone');
+    expect(imported).toMatchObject({ status: 0, stderr: '' });
+    expect(imported.stdout).toMatch(
+      /^adapter again: lora on image and text, 12 modules, with a projector\n {2}folder {2}adapters\/again\n {2}digest {2}sha256:[0-9a-f]{64}\n$/,
+    );
+  });
+
+  it('says every fault, never a stack, and ends with 1', () => {
+    const { status, stdout, stderr } = graft('import', path.join(FIXTURES, 'ia3'), '--out', 'foreign', '--backbone', 'backbone');
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    const fault =
+      /^ {2}.*adapter_model\.safetensors: Expected ia3_l of model\.layers\.\d\.mlp\.down_proj to be \[1, 24\] but received \[1, 32\]$/;
+    const lines = stderr.trimEnd().split('\n');
+    expect(lines).toEqual(['graft: adapter foreign', expect.stringMatching(fault), expect.stringMatching(fault)]);
+  });
+
+  it.each(['import', 'export'])('teaches %s', (name) => {
+    const { status, stdout } = graft(name, '--help');
+    expect(status).toBe(0);
+    expect(stdout).toContain(`$ graft adapters ${name} `);
+  });
+});
+
+describe('flags', () => {
+  const flags = (context: readonly string[]) => ({ out: path.join(folder, 'never'), backbone, context });
+
+  it.each<[string, string | undefined, string[], string]>([
+    ['nothing', undefined, [], 'Expected a PEFT folder, or --context NAME=FOLDER, but received neither'],
+    ['a context alone', undefined, ['text'], 'Expected --context text=FOLDER, or a folder before it, but received "text" alone'],
+    ['both ways', 'a', ['text=b'], 'Expected a folder or --context NAME=FOLDER but received both, "a" and ["text"]'],
+    ['a context twice', undefined, ['text=a', 'text=b'], 'Expected --context once for text but received "text=b" as well'],
+    ['a pair without a folder', undefined, ['text='], 'Expected --context to be NAME=FOLDER but received "text="'],
+  ])('refused: %s', async (_, source, context, fault) => {
+    expect(await faultsOf(importFolders(source, flags(context)))).toEqual([fault]);
+  });
+
+  it('takes text for the context of a folder, or what it is told', async () => {
+    const source = path.join(trained('ia3'), 'text');
+    const out = path.join(folder, 'plain');
+    expect(await importFolders(source, { out, backbone, context: [] })).toContain('ia3 on text, 6 modules, no projector');
+    const again = { out, backbone, context: ['image', 'text'], replace: true };
+    expect(await importFolders(source, again)).toContain('ia3 on image and text, 12 modules, no projector');
+  });
+
+  it('leaves alone what is there, unless told', async () => {
+    const out = path.join(folder, 'mine');
+    await mkdir(out);
+    await writeFile(path.join(out, 'thesis.txt'), 'of years');
+    const refusal = `Expected --out to be a new folder but received ${out}, which exists (--replace takes its place)`;
+    expect(await faultsOf(exportFolder(trained('ia3'), { out }))).toEqual([refusal]);
+    expect(await faultsOf(importFolders(trained('ia3'), { out, backbone, context: [] }))).toEqual([refusal]);
+    expect(await readdir(out)).toEqual(['thesis.txt']);
+    await exportFolder(trained('ia3'), { out, replace: true });
+    expect((await readdir(out)).sort()).toEqual(['image', 'text']);
+  });
+});
