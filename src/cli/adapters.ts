@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import type { ExportFlags } from './adapters/export.js';
 import type { ImportFlags } from './adapters/import.js';
+import { tellFailure } from './failure.js';
 
 const IMPORT_HELP = `
 The files are copied byte for byte, and the adapter is checked in full against the backbone before anything is written. LoRA (rank_pattern,
@@ -22,8 +23,20 @@ Examples:
   $ graft adapters export adapters/formal --out peft/formal --backbone models     refuse one that does not fit this backbone
 `;
 
+const DIFF_HELP = `
+Compares what the files say, and of the parameters what they do to the weights: for LoRA the products alpha/r B A. A share is that of the
+difference in the first adapter's own change. Ends with 0 where both are equal byte for byte, 1 where they differ, 2 where one cannot be read.
+
+Examples:
+  $ graft adapters diff adapters/english adapters/pirate
+  $ graft adapters diff adapters/formal peft/formal --json
+`;
+
+/** As diff's own: 1 is an answer. */
+const TROUBLE = 2;
+
 export function adaptersCommand(): Command {
-  const adapters = new Command('adapters').description('Bring adapters in from PEFT and out to it.');
+  const adapters = new Command('adapters').description('Bring adapters in from PEFT, out to it, and compare them.');
   adapters
     .command('import')
     .description('Make an adapter of PEFT folders, one a context.')
@@ -58,6 +71,25 @@ export function adaptersCommand(): Command {
       const { text, notes } = await exportFolder(adapter, flags);
       for (const note of notes) console.error(note);
       console.log(text);
+    });
+  adapters
+    .command('diff')
+    .description('Tell what differs between two adapters. Ends with 0 where nothing does, 1 where something does, 2 for trouble.')
+    .argument('<a>', 'the folder of an adapter')
+    .argument('<b>', 'the folder of another')
+    .option('--json', 'print JSON')
+    .addHelpText('after', DIFF_HELP)
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : TROUBLE))
+    .action(async (a: string, b: string, flags: { readonly json?: boolean }) => {
+      try {
+        const { diffFolders } = await import('./adapters/diff.js');
+        const { text, equal } = await diffFolders(a, b, flags);
+        console.log(text);
+        process.exitCode = equal ? 0 : 1;
+      } catch (error) {
+        tellFailure(error);
+        process.exitCode = TROUBLE;
+      }
     });
   return adapters;
 }

@@ -66,10 +66,51 @@ describe('graft adapters', () => {
     expect(lines).toEqual(['graft: adapter foreign', expect.stringMatching(fault), expect.stringMatching(fault)]);
   });
 
-  it.each(['import', 'export'])('teaches %s', (name) => {
+  it.each(['import', 'export', 'diff'])('teaches %s', (name) => {
     const { status, stdout } = graft(name, '--help');
     expect(status).toBe(0);
     expect(stdout).toContain(`$ graft adapters ${name} `);
+  });
+});
+
+describe('graft adapters diff', () => {
+  it('says so where both are equal, and ends with 0', () => {
+    expect(graft('diff', trained('lora'), trained('lora'))).toEqual({
+      status: 0,
+      stdout: expect.stringMatching(/^equal, sha256:[0-9a-f]{64}\n$/) as string,
+      stderr: '',
+    });
+  });
+
+  it('tells facts and numbers, as text or as JSON, and ends with 1', () => {
+    const [a, b] = [path.join(trained('ia3'), 'image'), path.join(trained('ia3'), 'text')];
+    const { status, stdout, stderr } = graft('diff', a, b);
+    expect({ status, stderr }).toEqual({ status: 1, stderr: '' });
+    const [names, digests, blank, summary, ...modules] = stdout.trimEnd().split('\n');
+    expect([names, digests]).toEqual([
+      expect.stringContaining(a),
+      expect.stringMatching(/^ {2}digest {2}sha256:[0-9a-f]{12}\.\.\. +sha256:/),
+    ]);
+    expect([blank, summary]).toEqual(['', expect.stringMatching(/^text: 6 of 6 modules differ by [\d.]+ %, up to [\d.]+$/)]);
+    expect(modules).toHaveLength(6);
+    expect(modules[5]).toBe('  and 1 more');
+
+    const json = graft('diff', a, b, '--json');
+    expect({ status: json.status, stderr: json.stderr }).toEqual({ status: 1, stderr: '' });
+    expect(JSON.parse(json.stdout)).toMatchObject({ equal: false, fields: [], contexts: [{ context: 'text', modules: 6 }] });
+  });
+
+  it.each([
+    [
+      'a folder that is no adapter',
+      ['adapters', 'nothing'],
+      'graft: adapter adapters: Expected adapter.json, or adapter_config.json of',
+    ],
+    ['one folder alone', ['adapters'], "error: missing required argument 'b'"],
+  ])('ends with 2 for %s', (_, folders, message) => {
+    const { status, stdout, stderr } = graft('diff', ...folders);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toContain(message);
   });
 });
 
