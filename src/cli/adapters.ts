@@ -21,6 +21,7 @@ Writes a PEFT folder a context (OUT/image, OUT/text), or OUT itself where the ad
 Examples:
   $ graft adapters export adapters/formal --out peft/formal
   $ graft adapters export adapters/formal --out peft/formal --backbone models     refuse one that does not fit this backbone
+  $ graft adapters export adapters/formal --merged --out formal --backbone models     a checkpoint that any Hugging Face server takes, for text
 `;
 
 const DIFF_HELP = `
@@ -60,10 +61,15 @@ export function adaptersCommand(): Command {
     });
   adapters
     .command('export')
-    .description('Write an adapter as PEFT folders, one a context.')
+    .description('Write an adapter as PEFT folders, one a context, or merged into a checkpoint.')
     .argument('<adapter>', 'the folder of an adapter')
     .requiredOption('--out <folder>', 'folder to write')
-    .option('--backbone <folder>', 'check the adapter against this backbone first')
+    .option(
+      '--backbone <folder>',
+      'check the adapter against this backbone first; with --merged, the one whose weights are taken',
+    )
+    .option('--merged', 'write a whole language checkpoint with the adapter in its weights, in place of PEFT folders')
+    .option('--context <name>', 'with --merged: whose parameters go into the weights (default: text)')
     .option('--replace', 'put it in the place of what is at --out')
     .addHelpText('after', EXPORT_HELP)
     .action(async (adapter: string, flags: ExportFlags) => {

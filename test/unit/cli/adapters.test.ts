@@ -57,6 +57,15 @@ describe('graft adapters', () => {
     );
   });
 
+  it('exports a merged checkpoint, and says what is left out', () => {
+    const out = ['--merged', '--out', 'merged', '--backbone', 'backbone'];
+    expect(graft('export', trained('lora'), ...out)).toEqual({
+      status: 0,
+      stdout: 'adapter lora: lora for text, merged into 6 of 20 tensors\n  folder  merged\n',
+      stderr: 'graft: a language checkpoint has no place for the parameters for image and the projector: left out\n',
+    });
+  });
+
   it('says every fault, never a stack, and ends with 1', () => {
     const { status, stdout, stderr } = graft('import', path.join(FIXTURES, 'ia3'), '--out', 'foreign', '--backbone', 'backbone');
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
@@ -125,6 +134,33 @@ describe('flags', () => {
     ['a pair without a folder', undefined, ['text='], 'Expected --context to be NAME=FOLDER but received "text="'],
   ])('refused: %s', async (_, source, context, fault) => {
     expect(await faultsOf(importFolders(source, flags(context)))).toEqual([fault]);
+  });
+
+  it.each<[string, object, string]>([
+    ['merging into nothing', { merged: true }, 'Expected --backbone beside --merged, whose weights these are, but received none'],
+    ['a context of folders', { context: 'text' }, 'Expected --context beside --merged only but received "text"'],
+  ])('refused: %s', async (_, given, fault) => {
+    expect(await faultsOf(exportFolder(trained('lora'), { out: path.join(folder, 'never'), ...given }))).toEqual([fault]);
+  });
+
+  it('merges the context that it is told', async () => {
+    const [agnostic, both] = [trained('lora-agnostic'), trained('ia3')];
+    const flags = { merged: true, backbone, context: 'image', replace: true, out: path.join(folder, 'image') };
+    expect(await exportFolder(agnostic, flags)).toMatchObject({
+      text: expect.stringContaining('lora for image, merged into 14 of 20'),
+    });
+    expect((await exportFolder(both, flags)).notes).toEqual([
+      'graft: a language checkpoint has no place for the parameters for text and the projector: left out',
+    ]);
+  });
+
+  it('says of BitFit that PEFT has no such type', async () => {
+    const tags = fileURLToPath(new URL('../../../adapters/tags', import.meta.url));
+    const { notes } = await exportFolder(tags, { out: path.join(folder, 'tags') });
+    expect(notes).toEqual([
+      'graft: BitFit is no type of PEFT: peft cannot open these folders, graft adapters import can',
+      `graft: PEFT has no place for a projector: it stays in ${tags}`,
+    ]);
   });
 
   it('takes text for the context of a folder, or what it is told', async () => {
