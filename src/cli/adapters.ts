@@ -6,7 +6,7 @@ import { tellFailure } from './failure.js';
 
 const IMPORT_HELP = `
 The files are copied byte for byte, and the adapter is checked in full against the backbone before anything is written. LoRA (rank_pattern,
-alpha_pattern, use_rslora) and IA3 are taken; every feature of PEFT that would be computed wrongly is refused by name. Only safetensors is read.
+alpha_pattern, use_rslora), IA3 and our own BitFit are taken; every feature of PEFT that would be computed wrongly is refused by name. Only safetensors is read.
 
 Examples:
   $ graft adapters import ~/peft/formal --out adapters/formal --backbone models
@@ -47,8 +47,7 @@ export function adaptersCommand(): Command {
     .option(
       '--context <name>',
       'whose tokens it is for: text (default), image, or all for every token; or NAME=FOLDER, once for each context',
-      (value: string, before: readonly string[]) => [...before, value],
-      [] as readonly string[],
+      (value: string, before: readonly string[] | undefined): readonly string[] | undefined => [...(before ?? []), value],
     )
     .option('--projector <adapter>', 'an adapter of the same backbone whose projector it takes: without one it takes no images')
     .option('--task <name>', 'what it is for, as listings tell it')

@@ -9,7 +9,7 @@ import { checkPlace, type PlaceFlags } from './place.js';
 /** The flags as they were typed. */
 export interface ImportFlags extends PlaceFlags {
   readonly backbone: string;
-  readonly context: readonly string[];
+  readonly context?: readonly string[];
   readonly projector?: string;
   readonly task?: string;
   readonly prompt?: string;
@@ -19,7 +19,7 @@ const DEFAULT_CONTEXT = 'text';
 
 /** Imports, and returns what to tell. Throws AppError `invalid_config` for the flags, `adapter_invalid` for the folders. */
 export async function importFolders(folder: string | undefined, flags: ImportFlags): Promise<string> {
-  const sources = sourcesOf(folder, flags.context);
+  const sources = sourcesOf(folder, flags.context ?? []);
   await checkPlace(flags);
   const backbone = await describeBackbone(await readBackbone(flags.backbone));
   const { task, prompt, projector: projectorFrom } = flags;
@@ -27,7 +27,7 @@ export async function importFolders(folder: string | undefined, flags: ImportFla
   const { name, method, groups, matched, projector, digest } = adapter;
   const contexts = groups.map(({ context }) => context).join(' and ');
   return [
-    `adapter ${name}: ${method} on ${contexts}, ${matched} modules${projector ? ', with a projector' : ', no projector'}`,
+    `adapter ${name}: ${method} on ${contexts}, ${matched} modules, ${projector ? 'with a projector' : 'no projector: it takes text only'}`,
     `  folder  ${flags.out}`,
     `  digest  ${digest}`,
   ].join('\n');

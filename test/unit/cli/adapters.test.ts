@@ -166,7 +166,7 @@ describe('flags', () => {
   it('takes text for the context of a folder, or what it is told', async () => {
     const source = path.join(trained('ia3'), 'text');
     const out = path.join(folder, 'plain');
-    expect(await importFolders(source, { out, backbone, context: [] })).toContain('ia3 on text, 6 modules, no projector');
+    expect(await importFolders(source, { out, backbone })).toContain('ia3 on text, 6 modules, no projector');
     const again = { out, backbone, context: ['image', 'text'], replace: true };
     expect(await importFolders(source, again)).toContain('ia3 on image and text, 12 modules, no projector');
   });
