@@ -7,7 +7,7 @@ import { type BackboneDescription, describeBackbone } from '../../backbone/backb
 import { readBackbone } from '../../backbone/manifest.js';
 import { Faults } from '../../tensor/faults.js';
 import { quote } from '../../tensor/json.js';
-import { checkPlace, type PlaceFlags } from './place.js';
+import { checkApart, checkPlace, type PlaceFlags } from './place.js';
 
 /** The flags as they were typed. */
 export interface ExportFlags extends PlaceFlags {
@@ -34,6 +34,7 @@ export async function exportFolder(adapter: string, flags: ExportFlags): Promise
   faults.check('invalid_config', 'adapters export');
   await checkPlace(flags);
   const description = backbone === undefined ? undefined : await describeBackbone(await readBackbone(backbone));
+  await checkApart(flags, [adapter, description?.languageFolder, description?.vision?.folder]);
   return merged && description
     ? exportMerged(adapter, flags.out, context ?? DEFAULT_CONTEXT, description)
     : exportPeft(adapter, flags.out, description);

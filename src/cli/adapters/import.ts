@@ -4,7 +4,7 @@ import { describeBackbone } from '../../backbone/backbone.js';
 import { readBackbone } from '../../backbone/manifest.js';
 import { Faults } from '../../tensor/faults.js';
 import { quote } from '../../tensor/json.js';
-import { checkPlace, type PlaceFlags } from './place.js';
+import { checkApart, checkPlace, type PlaceFlags } from './place.js';
 
 /** The flags as they were typed. */
 export interface ImportFlags extends PlaceFlags {
@@ -23,6 +23,7 @@ export async function importFolders(folder: string | undefined, flags: ImportFla
   await checkPlace(flags);
   const backbone = await describeBackbone(await readBackbone(flags.backbone));
   const { task, prompt, projector: projectorFrom } = flags;
+  await checkApart(flags, [...sources.values(), backbone.languageFolder, backbone.vision?.folder, projectorFrom]);
   const adapter = await importAdapter(flags.out, backbone, { sources, projectorFrom, task, prompt });
   const { name, method, groups, matched, projector, digest } = adapter;
   const contexts = groups.map(({ context }) => context).join(' and ');

@@ -1,6 +1,6 @@
 /** `graft adapters` as people use it: the program itself, what it prints, where it refuses, and with which status it ends. */
 import { spawnSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -141,6 +141,24 @@ describe('flags', () => {
     ['a context of folders', { context: 'text' }, 'Expected --context beside --merged only but received "text"'],
   ])('refused: %s', async (_, given, fault) => {
     expect(await faultsOf(exportFolder(trained('lora'), { out: path.join(folder, 'never'), ...given }))).toEqual([fault]);
+  });
+
+  it('never replaces what it reads, whatever it is told', async () => {
+    const own = path.join(folder, 'own');
+    await cp(trained('ia3'), own, { recursive: true });
+    const apart = (out: string, source: string) => [
+      `Expected --out apart from what is read but received ${out}, which holds ${source}`,
+    ];
+    const language = path.join(backbone, 'checkpoint');
+    expect(await faultsOf(exportFolder(own, { out: own, replace: true }))).toEqual(apart(own, own));
+    const merged = { merged: true, backbone, out: backbone, replace: true };
+    expect(await faultsOf(exportFolder(own, merged))).toEqual(apart(backbone, language));
+    const source = path.join(own, 'text');
+    expect(await faultsOf(importFolders(source, { out: own, backbone, replace: true }))).toEqual(apart(own, source));
+    expect((await readdir(own)).sort()).toEqual(['adapter.json', 'image', 'projector.safetensors', 'text']);
+    // A name that only begins like another's is another place.
+    const beside = path.join(folder, 'ow');
+    expect(await exportFolder(own, { out: beside })).toMatchObject({ text: expect.stringContaining('adapter own: ia3') });
   });
 
   it('merges the context that it is told', async () => {
