@@ -4,10 +4,15 @@
  * Training without the command line is `parseTrainOptions`, `prepare`, `run` and `publishAdapter`, in this order.
  */
 export type { AdapterGroup, AdapterRef, LoadedAdapter, Method, Projector, RankColumns, Scale } from './adapter/adapter.js';
+export { type LoneAdapter, readAlone } from './adapter/alone.js';
 export { AdapterCache, type Lease } from './adapter/cache.js';
+export { type AdapterDifference, diffAdapters } from './adapter/diff.js';
 export { digestFolder } from './adapter/digest.js';
+export { exportAdapter } from './adapter/export.js';
 export { readAdapter } from './adapter/format.js';
+export { type ImportOptions, importAdapter } from './adapter/import.js';
 export { AdapterLoader } from './adapter/loader.js';
+export { mergeAdapter } from './adapter/merge.js';
 export { type AdapterPlan, type PlanOptions, planParameters, resolvePlan } from './adapter/plan.js';
 export { AdapterRegistry, type RegisteredAdapter } from './adapter/registry.js';
 export { type AdapterDraft, writeAdapter } from './adapter/write.js';

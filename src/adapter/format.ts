@@ -15,7 +15,7 @@ import { ContentHash } from './digest.js';
 import { FileFaults } from './faults.js';
 import { MAX_JSON_BYTES, MAX_TENSOR_BYTES, readFile } from './file.js';
 import { encoderFingerprint } from './fingerprint.js';
-import { type BuiltGroup, buildGroup, floats } from './group.js';
+import { type BuiltGroup, buildGroup, floats, type GroupFaults } from './group.js';
 import {
   ALL_CONTEXTS,
   CONFIG_FILE,
@@ -29,12 +29,21 @@ import {
   PROJECTOR_FILE,
   parseManifest,
 } from './manifest.js';
-import { parsePeftConfig } from './peft.js';
+import { type PeftConfig, parsePeftConfig } from './peft.js';
 
-interface Content {
+/** The defining files of an adapter, by path relative to its folder. */
+export type AdapterFiles = ReadonlyMap<string, Uint8Array>;
+
+export interface AdapterContent {
   /** null: a plain PEFT folder. undefined: there is a manifest that cannot be read. */
   readonly manifest: Manifest | null | undefined;
-  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly files: AdapterFiles;
+}
+
+export interface GroupContent {
+  readonly config: PeftConfig;
+  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly faults: GroupFaults;
 }
 
 /**
@@ -44,16 +53,32 @@ interface Content {
 export async function readAdapter(folder: string, target: AdapterTarget, expectedDigest?: string): Promise<LoadedAdapter> {
   const name = basename(resolve(folder));
   const faults = new Faults();
-  const { manifest, files } = await readContent(folder, faults);
-  const digest = digestOf(files);
+  const content = await readContent(folder, faults);
+  const digest = digestOf(content.files);
   // First, because faults may be those of another version than the one that was asked for.
   if (expectedDigest !== undefined && digest !== expectedDigest) {
     throw new AppError('adapter_changed', `Expected adapter ${name} to be ${expectedDigest} but received ${digest}`);
   }
-  if (manifest === null && !files.has(CONFIG_FILE)) faults.add(NEITHER);
-  if (manifest === undefined || (manifest === null && !files.has(CONFIG_FILE)))
-    throw faults.error('adapter_invalid', `adapter ${name}`);
+  return buildAdapter(name, content, digest, target, faults);
+}
 
+/** Checks an adapter whose files are yet to be written, as `readAdapter` will once they are. */
+export async function checkAdapter(name: string, files: AdapterFiles, target: AdapterTarget): Promise<LoadedAdapter> {
+  const faults = new Faults();
+  const bytes = files.get(MANIFEST_FILE);
+  const manifest = bytes === undefined ? null : parseManifest(bytes, new FileFaults(MANIFEST_FILE, faults));
+  return buildAdapter(name, { manifest, files }, digestOf(files), target, faults);
+}
+
+async function buildAdapter(
+  name: string,
+  content: AdapterContent,
+  digest: string,
+  target: AdapterTarget,
+  faults: Faults,
+): Promise<LoadedAdapter> {
+  const { files } = content;
+  const manifest = requireManifest(name, content, faults);
   if (manifest !== null) await checkManifest(manifest, target, new FileFaults(MANIFEST_FILE, faults));
   const built = groupFiles(manifest).map((group) => readGroup(group, manifest, files, target, faults));
   const projector = manifest === null ? null : readProjector(manifest, files.get(PROJECTOR_FILE), target, faults);
@@ -73,6 +98,14 @@ export async function readAdapter(folder: string, target: AdapterTarget, expecte
   };
 }
 
+/** The manifest of an adapter, null of a plain PEFT folder. Throws AppError `adapter_invalid` where the files are neither's. */
+export function requireManifest(name: string, { manifest, files }: AdapterContent, faults: Faults): Manifest | null {
+  if (manifest === null && !files.has(CONFIG_FILE)) faults.add(NEITHER);
+  if (manifest === undefined || (manifest === null && !files.has(CONFIG_FILE)))
+    throw faults.error('adapter_invalid', `adapter ${name}`);
+  return manifest;
+}
+
 /** Every array of an adapter, each with a buffer of its own: what is charged, and what moves between threads. */
 export function arraysOf({ groups, projector }: Pick<LoadedAdapter, 'groups' | 'projector'>): Float32Array[] {
   const arrays = projector === null ? [] : [projector.weight, projector.bias];
@@ -84,7 +117,7 @@ export function arraysOf({ groups, projector }: Pick<LoadedAdapter, 'groups' | '
 }
 
 /** All defining files that exist. Throws AppError `adapter_invalid` where one is too large or no file at all: it has no digest then. */
-async function readContent(folder: string, faults: Faults): Promise<Content> {
+export async function readContent(folder: string, faults: Faults): Promise<AdapterContent> {
   const files = new Map<string, Uint8Array>();
   const read = async (path: string): Promise<Uint8Array | undefined> => {
     try {
@@ -103,7 +136,7 @@ async function readContent(folder: string, faults: Faults): Promise<Content> {
 }
 
 /** Of bytes in memory, what `digestFolder` is of files. */
-function digestOf(files: ReadonlyMap<string, Uint8Array>): string {
+export function digestOf(files: AdapterFiles): string {
   const hash = new ContentHash();
   for (const [path, content] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
     hash.file(path, content.byteLength);
@@ -140,23 +173,34 @@ async function checkFingerprint(
 }
 
 function readGroup(
-  { context, config: configPath, tensors: tensorsPath }: GroupFiles,
+  paths: GroupFiles,
   manifest: Manifest | null,
-  files: ReadonlyMap<string, Uint8Array>,
+  files: AdapterFiles,
   target: AdapterTarget,
   all: Faults,
 ): BuiltGroup | undefined {
+  const group = readGroupFiles(paths, manifest, files, all);
+  return group && buildGroup(paths.context, group.config, target.modules, group.tensors, group.faults);
+}
+
+/** What a group's files say, before it is known whether they fit together; undefined, always with a fault, where they cannot be read. */
+export function readGroupFiles(
+  { config: configPath, tensors: tensorsPath }: GroupFiles,
+  manifest: Manifest | null,
+  files: AdapterFiles,
+  all: Faults,
+): GroupContent | undefined {
   const faults = { config: new FileFaults(configPath, all), tensors: new FileFaults(tensorsPath, all) };
   const bytes = files.get(configPath);
   if (bytes === undefined) faults.config.add('Expected a file but received none');
   const config = bytes && parsePeftConfig(bytes, manifest?.method ?? null, faults.config);
   const tensors = readTensors(files.get(tensorsPath), faults.tensors);
   if (config === undefined || tensors === undefined) return undefined;
-  return buildGroup(context, config, target.modules, tensors, faults);
+  return { config, tensors, faults };
 }
 
 /** The tensors of a file in memory; undefined, always with a fault, where they cannot be read. */
-function readTensors(bytes: Uint8Array | undefined, faults: FileFaults): ReadonlyMap<string, Tensor> | undefined {
+export function readTensors(bytes: Uint8Array | undefined, faults: FileFaults): ReadonlyMap<string, Tensor> | undefined {
   if (bytes === undefined) {
     faults.add('Expected a file but received none (only safetensors is read, never pickle)');
     return undefined;

@@ -19,6 +19,12 @@ const KEYS: Readonly<Record<AdaptedMethod, RegExp>> = {
   bitfit: /^base_model\.model\.(?<module>.+)\.(?<part>bias)$/,
 };
 
+/** The module and the part that a tensor's name means; undefined where it is no name of the method's. */
+export function partOf(method: AdaptedMethod, name: string): { readonly module: string; readonly part: string } | undefined {
+  const { module, part } = KEYS[method].exec(name)?.groups ?? {};
+  return module === undefined || part === undefined ? undefined : { module, part };
+}
+
 /** The two files of a group: configuration and tensors each have their own faults. */
 export interface GroupFaults {
   readonly config: FileFaults;
@@ -101,11 +107,12 @@ class Parts {
   constructor(method: AdaptedMethod, tensors: ReadonlyMap<string, Tensor>, faults: FileFaults) {
     this.#faults = faults;
     for (const [name, tensor] of tensors) {
-      const { module, part } = KEYS[method].exec(name)?.groups ?? {};
-      if (module === undefined || part === undefined) {
+      const meaning = partOf(method, name);
+      if (meaning === undefined) {
         this.#strangers.push(name);
         continue;
       }
+      const { module, part } = meaning;
       const key = `${module} ${part}`;
       if (this.#tensors.has(key)) faults.add(`Expected ${part} of ${module} once but received ${quote(name)} as well`);
       this.#tensors.set(key, { name, module, tensor });

@@ -3,11 +3,14 @@
  * It appears whole or not at all (`publishFolder`).
  */
 import { basename, join, resolve } from 'node:path';
+import type { BackboneDescription } from '../backbone/backbone.js';
 import { fromFloat32, type WrittenDType } from '../tensor/convert.js';
 import { publishFolder, writeSynced } from '../tensor/folder.js';
 import { quote } from '../tensor/json.js';
 import { encodeSafetensors } from '../tensor/safetensors.js';
 import type { Tensor } from '../tensor/tensor.js';
+import type { Method } from './adapter.js';
+import { encoderFingerprint } from './fingerprint.js';
 import { ALL_CONTEXTS, CONFIG_FILE, CONTEXT, FORMAT, MANIFEST_FILE, PROJECTOR_FILE, TENSORS_FILE } from './manifest.js';
 import { PEFT_TYPES } from './peft.js';
 import { hasSuffix } from './targets.js';
@@ -71,11 +74,30 @@ export interface CheckpointName {
  * where the disk does, with the folder as it was before.
  */
 export async function writeAdapter(folder: string, draft: AdapterDraft): Promise<void> {
-  const place = resolve(folder);
-  const files = encodeDraft(basename(place), draft);
-  await publishFolder(place, async (temporary) => {
+  await publishFiles(folder, encodeDraft(basename(resolve(folder)), draft));
+}
+
+/** Writes an adapter whose files are made already, by relative path. */
+export async function publishFiles(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  await publishFolder(resolve(folder), async (temporary) => {
     for (const [path, content] of files) await writeSynced(join(temporary, path), content);
   });
+}
+
+/** What a manifest states of a backbone: of its encoder only where the adapter sees images. Reads every weight, for the fingerprints. */
+export async function backboneNotes(
+  { languageFolder, vision }: BackboneDescription,
+  hasProjector: boolean,
+): Promise<Pick<AdapterNotes, 'backbone' | 'imageTokens'>> {
+  const named = async (at: string, features?: string): Promise<CheckpointName> => ({
+    name: basename(at),
+    fingerprint: await encoderFingerprint(at, features),
+  });
+  const seen = hasProjector ? vision : null;
+  return {
+    ...(seen && { imageTokens: seen.imageTokens }),
+    backbone: { language: await named(languageFolder), vision: seen && (await named(seen.folder, seen.model.features)) },
+  };
 }
 
 /** The files of a draft, by relative path. */
@@ -88,7 +110,8 @@ function encodeDraft(name: string, draft: AdapterDraft): Map<string, Uint8Array>
     throw new RangeError(`Expected "${ALL_CONTEXTS}" to be the only context`);
   if (draft.method !== 'none' && contexts.length === 0)
     throw new RangeError(`Expected a context at least for method ${draft.method}`);
-  files.set(MANIFEST_FILE, encodeJson(manifestOf(name, draft, contexts)));
+  const { method, projector, ...notes } = draft;
+  files.set(MANIFEST_FILE, encodeManifest(name, { ...notes, method, contexts, hasProjector: projector !== null }));
   for (const { context, config, tensors } of encodeGroups(draft)) {
     files.set(`${context}/${CONFIG_FILE}`, encodeJson(config));
     files.set(`${context}/${TENSORS_FILE}`, encodeSafetensors(tensors, [['format', 'pt']]));
@@ -97,9 +120,17 @@ function encodeDraft(name: string, draft: AdapterDraft): Map<string, Uint8Array>
   return files;
 }
 
-function manifestOf(name: string, draft: AdapterDraft, contexts: readonly string[]): object {
-  const { backbone, task, imageTokens, prompt = '', metrics, training, method, projector } = draft;
-  return {
+/** What a manifest is made of. */
+export type ManifestNotes = Omit<AdapterNotes, 'projector' | 'dtype'> & {
+  readonly method: Method;
+  readonly contexts: readonly string[];
+  readonly hasProjector: boolean;
+};
+
+/** `adapter.json` of the adapter of a name. */
+export function encodeManifest(name: string, notes: ManifestNotes): Uint8Array {
+  const { backbone, task, imageTokens, prompt = '', metrics, training, method, contexts, hasProjector } = notes;
+  return encodeJson({
     format: FORMAT,
     method,
     contexts,
@@ -111,12 +142,12 @@ function manifestOf(name: string, draft: AdapterDraft, contexts: readonly string
       vision: backbone.vision?.name ?? null,
       vision_fingerprint: backbone.vision?.fingerprint,
     },
-    projector: projector === null ? false : undefined,
+    projector: hasProjector ? undefined : false,
     image_tokens: imageTokens,
     prompt,
     metrics,
     training,
-  };
+  });
 }
 
 interface EncodedGroup {

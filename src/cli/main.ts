@@ -2,10 +2,11 @@
 /** The `graft` command: one file a sub-command, loaded when it is asked for, so that serving never loads what only others need. */
 import { Command } from 'commander';
 import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
-import { AppError } from '../errors.js';
 import { flagOf, type Setting } from '../settings.js';
 import { TRAIN_HEADINGS, TRAIN_SETTINGS } from '../training/options.js';
+import { adaptersCommand } from './adapters.js';
 import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
+import { tellFailure } from './failure.js';
 import type { ParamsFlags } from './params.js';
 
 const SERVE_HELP = `
@@ -114,6 +115,7 @@ function program(): Command {
       const { params } = await import('./params.js');
       console.log(await params(flags));
     });
+  graft.addCommand(adaptersCommand());
   const train = graft
     .command('train')
     .description('Train an adapter on captioned images. A running server takes it up when it is there.')
@@ -164,12 +166,6 @@ function program(): Command {
 try {
   await program().parseAsync();
 } catch (error) {
-  // One line for people; the stack for who asks.
-  const known = error instanceof AppError && error.faults && error.faults.length > 1;
-  const lines = known
-    ? [error.message.replace(`: ${error.faults.join('; ')}`, ''), ...error.faults.map((fault) => `  ${fault}`)]
-    : [(error as Error).message];
-  console.error(`graft: ${lines.join('\n')}`);
-  if (process.env['GRAFT_DEBUG'] === '1') console.error(error);
+  tellFailure(error);
   process.exit(1);
 }

@@ -177,13 +177,38 @@ export async function writeSafetensors(
   tensors: Iterable<readonly [string, Tensor]>,
   metadata: Iterable<readonly [string, string]> = [],
 ): Promise<void> {
-  const parts = encodeParts(tensors, metadata);
+  await writeParts(path, encodeParts(tensors, metadata));
+}
+
+/**
+ * The same of tensors that are made one at a time, each asked for by its name when the file has come to it: only one is in memory.
+ * Throws RangeError as `encodeSafetensors` does.
+ */
+export async function streamSafetensors(
+  path: string,
+  tensors: Iterable<readonly [string, Omit<Tensor, 'data'>]>,
+  make: (name: string) => Promise<Uint8Array>,
+  metadata: Iterable<readonly [string, string]> = [],
+): Promise<void> {
+  const { head, ordered } = layOut(tensors, metadata);
+  const parts = async function* (): AsyncGenerator<Uint8Array> {
+    yield head;
+    for (const [name, { bytes }] of ordered) {
+      const data = await make(name);
+      checkBytes(name, bytes, data);
+      yield data;
+    }
+  };
+  await writeParts(path, parts());
+}
+
+async function writeParts(path: string, parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${randomUUID()}.tmp`);
   try {
     const file = await open(temporary, 'wx');
     try {
-      for (const part of parts) await file.writeFile(part);
+      for await (const part of parts) await file.writeFile(part);
       await file.sync();
     } finally {
       await file.close();
@@ -294,6 +319,21 @@ function checkTiling(entries: readonly TensorEntry[], dataOffset: number, fileBy
 
 /** Header and tensors' bytes, in the file's order. */
 function encodeParts(tensors: Iterable<readonly [string, Tensor]>, metadata: Iterable<readonly [string, string]>): Uint8Array[] {
+  const { head, ordered } = layOut(tensors, metadata);
+  for (const [name, { tensor, bytes }] of ordered) checkBytes(name, bytes, tensor.data);
+  return [head, ...ordered.map(([, { tensor }]) => tensor.data)];
+}
+
+interface Layout<T> {
+  readonly head: Uint8Array;
+  readonly ordered: readonly (readonly [string, { readonly tensor: T; readonly bytes: number }])[];
+}
+
+/** The header of a file, and its tensors in the file's order. */
+function layOut<T extends Omit<Tensor, 'data'>>(
+  tensors: Iterable<readonly [string, T]>,
+  metadata: Iterable<readonly [string, string]>,
+): Layout<T> {
   const named = [...tensors].sort(
     ([nameA, a], [nameB, b]) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (nameA < nameB ? -1 : 1),
   );
@@ -301,22 +341,25 @@ function encodeParts(tensors: Iterable<readonly [string, Tensor]>, metadata: Ite
   const texts = new Map(metadata);
   if (texts.size > 0) entries.set(METADATA, Object.fromEntries(texts));
   let position = 0;
-  for (const [name, { dtype, shape, data }] of named) {
+  const ordered = named.map(([name, tensor]) => {
+    const { dtype, shape } = tensor;
     if (name === METADATA || entries.has(name)) {
       throw new RangeError(`Expected unique tensor names other than ${METADATA} but received ${quote(name)}`);
     }
     const bytes = elements(shape) * DTYPE_BYTES[dtype];
-    if (bytes !== data.byteLength) {
-      throw new RangeError(`Expected ${bytes} bytes for tensor ${quote(name)} but received ${data.byteLength}`);
-    }
-    entries.set(name, { dtype: CODE_OF_DTYPE.get(dtype), shape, data_offsets: [position, position + data.byteLength] });
-    position += data.byteLength;
-  }
+    entries.set(name, { dtype: CODE_OF_DTYPE.get(dtype), shape, data_offsets: [position, position + bytes] });
+    position += bytes;
+    return [name, { tensor, bytes }] as const;
+  });
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
   const head = new Uint8Array(LENGTH_BYTES + Math.ceil(json.byteLength / 8) * 8).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(head.byteLength - LENGTH_BYTES), true);
   head.set(json, LENGTH_BYTES);
-  return [head, ...named.map(([, tensor]) => tensor.data)];
+  return { head, ordered };
+}
+
+function checkBytes(name: string, bytes: number, { byteLength }: Uint8Array): void {
+  if (bytes !== byteLength) throw new RangeError(`Expected ${bytes} bytes for tensor ${quote(name)} but received ${byteLength}`);
 }
 
 /** Exactly `bytes` bytes from `offset`; the kernel may return fewer a call, and Node takes at most 2^31 - 1. */

@@ -1,13 +1,13 @@
 /** What a run leaves behind: an adapter's folder that a server can take at once, or, where all weights were trained, a backbone of its own. */
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { encoderFingerprint } from '../adapter/fingerprint.js';
 import type { AdapterPlan } from '../adapter/plan.js';
-import { type AdapterDraft, type AdapterNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
+import { type AdapterDraft, type AdapterNotes, backboneNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
 import type { BackboneDescription } from '../backbone/backbone.js';
+import { copyCheckpointFiles } from '../backbone/copy.js';
 import { kindOf, type LinearModule } from '../backbone/module.js';
 import { choiceFields } from '../backbone/vision/features.js';
-import { fromFloat32, type WrittenDType } from '../tensor/convert.js';
+import { fromFloat32 } from '../tensor/convert.js';
 import { publishFolder, syncFolder, writeSynced } from '../tensor/folder.js';
 import { writeSafetensors } from '../tensor/safetensors.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -38,25 +38,16 @@ async function notesOf(
   values: Float32Array,
   notes: Notes,
 ): Promise<AdapterNotes> {
-  const { vision, languageFolder } = backbone;
   const { task, ...others } = notes;
   const hasProjector = parameters.has(PROJECTOR.weight);
   const projector = hasProjector
     ? { weight: parameters.view(PROJECTOR.weight, values), bias: parameters.view(PROJECTOR.bias, values) }
     : null;
-  const named = async (at: string, features?: string) => ({
-    name: basename(at),
-    fingerprint: await encoderFingerprint(at, features),
-  });
   return {
     ...others,
     ...(task === null ? {} : { task }),
     projector,
-    ...(vision && hasProjector ? { imageTokens: vision.imageTokens } : {}),
-    backbone: {
-      language: await named(languageFolder),
-      vision: vision && hasProjector ? await named(vision.folder, vision.model.features) : null,
-    },
+    ...(await backboneNotes(backbone, hasProjector)),
   };
 }
 
@@ -146,21 +137,4 @@ export async function publishBackbone(
       });
     }
   });
-}
-
-/** Everything of a checkpoint but its weights, whose dtype config.json tells. In a cache of downloads its files are links. */
-async function copyCheckpointFiles(from: string, to: string, dtype: WrittenDType): Promise<void> {
-  for (const name of await readdir(from)) {
-    if (!/\.(json|txt|jinja|model)$/.test(name) || name.endsWith('.index.json')) continue;
-    if (!(await stat(join(from, name)).catch(() => undefined))?.isFile()) continue;
-    const content = await readFile(join(from, name));
-    await writeSynced(join(to, name), name === 'config.json' ? withDType(content, dtype) : content);
-  }
-}
-
-/** transformers knows the key under two names, of which `dtype` is the newer one. */
-function withDType(content: Uint8Array, dtype: WrittenDType): Uint8Array {
-  const config = JSON.parse(new TextDecoder().decode(content)) as Record<string, unknown>;
-  const key = 'dtype' in config ? 'dtype' : 'torch_dtype';
-  return new TextEncoder().encode(`${JSON.stringify({ ...config, [key]: dtype }, null, 2)}\n`);
 }

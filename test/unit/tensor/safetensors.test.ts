@@ -13,6 +13,7 @@ import {
   headerBytes,
   parseHeader,
   SafetensorsFile,
+  streamSafetensors,
   writeSafetensors,
 } from '../../../src/tensor/safetensors.js';
 import { elements, type Tensor } from '../../../src/tensor/tensor.js';
@@ -376,6 +377,33 @@ describe('writeSafetensors', () => {
     const path = await mkdtemp(join(inner, 'taken-'));
     await expect(writeSafetensors(path, old)).rejects.toThrow();
     expect(await readdir(inner)).toHaveLength(1);
+  });
+});
+
+describe('streamSafetensors', () => {
+  const tensors = new Map<string, Tensor>([
+    ['b', { dtype: 'uint8', shape: [3], data: Uint8Array.of(1, 2, 3) }],
+    ['c', { dtype: 'float32', shape: [1], data: Uint8Array.of(4, 5, 6, 7) }],
+    ['a', { dtype: 'uint8', shape: [], data: Uint8Array.of(8) }],
+  ]);
+
+  it('writes the same file, asking for each tensor once and in the order of the file', async () => {
+    const path = join(folder, 'streamed.safetensors');
+    const asked: string[] = [];
+    const make = async (name: string): Promise<Uint8Array> => {
+      asked.push(name);
+      return tensorOf(tensors, name).data;
+    };
+    await streamSafetensors(path, tensors, make, [['by', 'test']]);
+    expect(new Uint8Array(await readFile(path))).toEqual(encodeSafetensors(tensors, [['by', 'test']]));
+    expect(asked).toEqual(['c', 'a', 'b']);
+  });
+
+  it('leaves nothing behind where a tensor is not what was announced', async () => {
+    const inner = await mkdtemp(join(folder, 'streaming-'));
+    const streamed = streamSafetensors(join(inner, 'a.safetensors'), tensors, async () => new Uint8Array(4));
+    await expect(streamed).rejects.toThrow('Expected 1 bytes for tensor "a" but received 4');
+    expect(await readdir(inner)).toEqual([]);
   });
 });
 
