@@ -44,8 +44,8 @@ Fetched are *.safetensors, *.json, *.txt, *.jinja, *.model and the licence: a re
 Only the folder goes to stdout.
 
 Examples:
-  $ graft pull openai/clip-vit-base-patch32                name the folder it prints as "vision" of a backbone.json
-  $ graft pull HuggingFaceTB/SmolLM-135M@v1.0              a tag, a branch or a commit; name it as "language"
+  $ graft pull google/siglip-base-patch16-224              name the folder it prints as "vision" of a backbone.json
+  $ graft pull HuggingFaceTB/SmolLM-135M@main              a branch, a tag or a commit; name it as "language"
   $ graft serve --backbone "$(graft pull OWNER/LLAMA)"     a language checkpoint by itself: text only
   $ ln -s "$(graft pull OWNER/ADAPTER)" adapters/mine      an adapter, ours or PEFT's
   $ HF_TOKEN=hf_... graft pull OWNER/GATED --exclude "original/*"

@@ -1,5 +1,6 @@
 /** `graft pull`: a model or an adapter from the Hugging Face hub into the hub's own cache. Prints the folder, for people and for scripts. */
 import { constants } from 'node:os';
+import { basename } from 'node:path';
 import { AppError } from '../errors.js';
 import { type Pulled, pull } from '../hub/pull.js';
 import { parseReference, type Reference, repositoryOf } from '../hub/reference.js';
@@ -67,7 +68,7 @@ class Bar {
     this.#shownMs = Date.now();
     const rate = (done - this.#first) / (Date.now() - this.#startMs); // Bytes a millisecond.
     const left = rate > 0 ? `  ${clock((total - done) / rate / 1000)} left` : '';
-    this.#progress.update(value, `${symbol}  ${path}${left}`);
+    this.#progress.update(value, `${symbol}  ${basename(path)}${left}`);
   }
 
   say(line: string): void {

@@ -47,7 +47,7 @@ export async function download(job: Download): Promise<void> {
 async function attempt({ client, reference, commit, file, blob, onBytes }: Download): Promise<string> {
   const part = await claim(dirname(blob), file.etag);
   try {
-    const handle = await open(part.path, constants.O_RDWR | constants.O_CREAT, 0o644);
+    const handle = await open(part.path, constants.O_RDWR | constants.O_CREAT, 0o666);
     let received: string;
     try {
       const growing = await Growing.of(handle, file);

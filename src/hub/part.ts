@@ -32,7 +32,7 @@ export async function claim(folder: string, etag: string): Promise<Part> {
   own.add(name);
   const part = { path: join(folder, name), release: () => own.delete(name) };
   const left = await leftovers(folder, etag);
-  for (const [index, path] of left.entries()) {
+  for (const [index, { path }] of left.entries()) {
     // Whoever takes the longest one needs no other.
     if (index === 0) await rename(path, part.path).catch(() => undefined);
     else await rm(path, { force: true });
@@ -40,18 +40,28 @@ export async function claim(folder: string, etag: string): Promise<Part> {
   return part;
 }
 
+/** How much of the file `claim` would find. */
+export async function leftBytes(folder: string, etag: string): Promise<number> {
+  return (await leftovers(folder, etag))[0]?.bytes ?? 0;
+}
+
+interface Leftover {
+  readonly path: string;
+  readonly bytes: number;
+}
+
 /** Parts of the file that nobody writes to, the longest first. */
-async function leftovers(folder: string, etag: string): Promise<string[]> {
-  const found: { path: string; size: number }[] = [];
+async function leftovers(folder: string, etag: string): Promise<Leftover[]> {
+  const found: Leftover[] = [];
   for (const name of await readdir(folder)) {
     const { etag: of, host, pid } = NAME.exec(name)?.groups ?? {};
     if (of !== etag || own.has(name)) continue;
     const info = await stat(join(folder, name)).catch(() => undefined);
     if (info === undefined) continue;
     const isIdle = Date.now() - info.mtimeMs > IDLE_MS;
-    if (isIdle || (host === HOST && !isAlive(Number(pid)))) found.push({ path: join(folder, name), size: info.size });
+    if (isIdle || (host === HOST && !isAlive(Number(pid)))) found.push({ path: join(folder, name), bytes: info.size });
   }
-  return found.sort((a, b) => b.size - a.size).map(({ path }) => path);
+  return found.sort((a, b) => b.bytes - a.bytes);
 }
 
 function isAlive(pid: number): boolean {

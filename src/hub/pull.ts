@@ -4,6 +4,7 @@ import { AppError } from '../errors.js';
 import { RepositoryCache } from './cache.js';
 import { HubClient, type HubFile } from './client.js';
 import { download } from './download.js';
+import { leftBytes } from './part.js';
 import { type Reference, repositoryOf } from './reference.js';
 import type { Patience } from './retry.js';
 import { type Choice, select } from './select.js';
@@ -60,7 +61,7 @@ async function fetchInto(cache: RepositoryCache, options: PullOptions): Promise<
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   const lacking = await whichLack(cache, commit, files);
   let done = total - lacking.reduce((sum, { bytes }) => sum + bytes, 0);
-  await checkRoom(cache.blobs, total - done);
+  await checkRoom(cache.blobs, lacking);
   for (const file of lacking) {
     const before = done;
     const onBytes = (bytes: number): void => onProgress?.(before + Math.min(bytes, file.bytes), total, file.path);
@@ -83,8 +84,11 @@ async function whichLack(cache: RepositoryCache, commit: string, files: readonly
   return [...lacking.values()];
 }
 
-async function checkRoom(folder: string, bytes: number): Promise<void> {
+/** A full disk is better known before hours of fetching than after. */
+async function checkRoom(folder: string, files: readonly HubFile[]): Promise<void> {
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
+  const parts = await Promise.all(files.map(({ etag }) => leftBytes(folder, etag)));
+  const bytes = files.reduce((sum, file, index) => sum + Math.max(0, file.bytes - (parts[index] ?? 0)), 0);
   if (free < bytes) throw new AppError('disk_full', `Expected room for ${bytes} bytes in ${folder} but received ${free}`);
 }

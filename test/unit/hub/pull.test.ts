@@ -264,6 +264,31 @@ describe('a wrong hash', () => {
   });
 });
 
+it('a file without an end is not read to its end', async () => {
+  onWeights(9, (_, response) => {
+    const more = (): void => void (response.destroyed || response.write(WEIGHTS, () => setImmediate(more)));
+    response.writeHead(200);
+    more();
+    return true;
+  });
+  await expect(ask()).rejects.toThrow(/^model\.safetensors: Expected sha256 .*, twice$/);
+});
+
+it('a file that no disk holds is not begun', async () => {
+  hub.misbehaviour = (request, response, asked) =>
+    asked.includes('/tree/') &&
+    answer(
+      200,
+      {},
+      JSON.stringify([{ type: 'file', path: 'model.safetensors', oid: 'a'.repeat(40), size: Number.MAX_SAFE_INTEGER }]),
+    )(request, response, asked);
+  await expect(ask()).rejects.toMatchObject({
+    code: 'disk_full',
+    message: expect.stringContaining(`Expected room for ${Number.MAX_SAFE_INTEGER} bytes in ${repository}`),
+  });
+  expect(hub.fetches).toEqual([]);
+});
+
 describe('a bad line', () => {
   const ranges = () => hub.fetches.filter(({ path: asked }) => asked.endsWith('.safetensors')).map(({ range }) => range);
 
@@ -350,6 +375,20 @@ describe('a bad line', () => {
     hub.misbehaviour = (request, response, asked) => asks++ < 5 && answer(503)(request, response, asked);
     await expectWhole(await ask());
     expect(waits.map(({ reason }) => reason)).toEqual(Array.from({ length: 5 }, () => 'hub answered with 503'));
+  });
+
+  it('is a hub that cannot be reached, or does not exist', async () => {
+    const settings = { token: null, cache, isOffline: false };
+    const gone = await MockHub.start({});
+    const endpoint = gone.url;
+    await gone.stop();
+    await expect(ask({ settings: { ...settings, endpoint } })).rejects.toMatchObject({
+      code: 'download_failed',
+      message: `the line to ${endpoint.slice('http://'.length)} broke (ECONNREFUSED), 6 times in a row`,
+    });
+    await expect(ask({ settings: { ...settings, endpoint: 'http://hub.invalid' } })).rejects.toMatchObject({
+      code: 'download_failed',
+    });
   });
 
   it('is not waited for longer than people do', async () => {
