@@ -177,7 +177,9 @@ export async function* bodyOf(response: Response): AsyncGenerator<Uint8Array, vo
 function unreachable({ host }: URL, error: unknown): Error {
   const { name, message, cause } = error as Error;
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  const detail = name === 'TimeoutError' || name === 'AbortError' ? 'it sent nothing for a while' : code || message;
+  // The codes of fetch's own library mean nothing to people, those of the system do.
+  const words = code.startsWith('UND_') ? (cause as Error).message : code || message;
+  const detail = name === 'TimeoutError' || name === 'AbortError' ? 'it sent nothing for a while' : words;
   if (!LASTING.test(code)) return new Transient(`the line to ${host} broke (${detail})`, undefined, error);
   return new AppError(
     'download_failed',

@@ -45,6 +45,11 @@ export async function leftBytes(folder: string, etag: string): Promise<number> {
   return (await leftovers(folder, etag))[0]?.bytes ?? 0;
 }
 
+/** Removes what is left of a file that is whole by now. */
+export async function sweep(folder: string, etag: string): Promise<void> {
+  for (const { path } of await leftovers(folder, etag)) await rm(path, { force: true });
+}
+
 interface Leftover {
   readonly path: string;
   readonly bytes: number;

@@ -4,7 +4,7 @@ import { AppError } from '../errors.js';
 import { RepositoryCache } from './cache.js';
 import { HubClient, type HubFile } from './client.js';
 import { download } from './download.js';
-import { leftBytes } from './part.js';
+import { leftBytes, sweep } from './part.js';
 import { type Reference, repositoryOf } from './reference.js';
 import type { Patience } from './retry.js';
 import { type Choice, select } from './select.js';
@@ -71,7 +71,10 @@ async function fetchInto(cache: RepositoryCache, options: PullOptions): Promise<
     done += file.bytes;
     await cache.link(commit, file);
   }
-  for (const file of files) if (!(await cache.hasLink(commit, file))) await cache.link(commit, file);
+  for (const file of files) {
+    if (!(await cache.hasLink(commit, file))) await cache.link(commit, file);
+    await sweep(cache.blobs, file.etag);
+  }
   // Last, so that who is offline meanwhile finds the commit before, whole.
   await cache.remember(reference.revision, commit);
   return { folder: cache.snapshot(commit), commit, files: files.map(({ path }) => path), fetched: lacking.length };

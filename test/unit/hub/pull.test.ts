@@ -428,6 +428,12 @@ describe('parts of other processes', () => {
     expect(notes).toHaveLength(1);
   });
 
+  it('are swept where the file is whole without them', async () => {
+    await ask();
+    await leave(`${WEIGHTS_ETAG}.${HOST}-1-00000000.incomplete`, WEIGHTS.subarray(0, 500), 3600);
+    await expectWhole(await ask());
+  });
+
   it('do not meet: two pulls at once end with the same files', async () => {
     const [one, two] = await Promise.all([ask(), ask()]);
     await expectWhole(one);
