@@ -32,7 +32,7 @@ export class Checkpoint {
 
   private constructor(folder: string, files: readonly SafetensorsFile[], paths: readonly string[]) {
     this.folder = folder;
-    this.root = commonFolder(paths);
+    this.root = commonFolder(paths.map(dirname)) ?? folder;
     this.#files = files;
     for (const [index, file] of files.entries()) {
       const path = paths[index] ?? file.path;
@@ -102,13 +102,13 @@ export class Checkpoint {
   }
 }
 
-/** The deepest folder that holds all of these files. */
-function commonFolder(paths: readonly string[]): string {
-  return paths.map(dirname).reduce((folder, other) => {
-    let common = folder;
-    while (relative(common, other).startsWith('..') && dirname(common) !== common) common = dirname(common);
-    return common;
-  });
+/** The deepest folder that holds all of these. */
+function commonFolder([first, ...others]: readonly string[]): string | undefined {
+  let common = first;
+  for (const other of others)
+    while (common !== undefined && relative(common, other).startsWith('..') && dirname(common) !== common)
+      common = dirname(common);
+  return common;
 }
 
 async function listFolder(folder: string): Promise<string[]> {

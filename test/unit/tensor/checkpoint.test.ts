@@ -64,6 +64,13 @@ describe('links', () => {
     await checkpoint.close();
   });
 
+  it('do not matter where there is no file at all', async () => {
+    const folder = await folderOf({ 'model.safetensors.index.json': index({}) });
+    const checkpoint = await Checkpoint.open(folder);
+    expect(checkpoint.root).toBe(folder);
+    await checkpoint.close();
+  });
+
   it('do not matter where there are none', async () => {
     const folder = await folderOf({ 'model.safetensors': shard({ a: 1 }) });
     const checkpoint = await Checkpoint.open(folder);
