@@ -4,7 +4,7 @@
  * a lock that somebody who was killed could leave behind.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
@@ -33,11 +33,16 @@ export async function claim(folder: string, etag: string): Promise<Part> {
   const part = { path: join(folder, name), release: () => own.delete(name) };
   const left = await leftovers(folder, etag);
   for (const [index, { path }] of left.entries()) {
-    // Whoever takes the longest one needs no other.
-    if (index === 0) await rename(path, part.path).catch(() => undefined);
-    else await rm(path, { force: true });
+    // Whoever takes the longest one needs no other. Somebody else may be faster; an old one is young again, so that nobody takes it once more.
+    if (index > 0) await rm(path, { force: true });
+    else await take(path, part.path).catch(() => undefined);
   }
   return part;
+}
+
+async function take(path: string, place: string): Promise<void> {
+  await utimes(path, new Date(), new Date());
+  await rename(path, place);
 }
 
 /** How much of the file `claim` would find. */
