@@ -10,6 +10,7 @@ const IMPORTS = {
   evaluation: [],
   tenants: [],
   scenes: [],
+  hub: ['tensor/'],
   onnx: ['tensor/'],
   runtime: ['tensor/'],
   images: ['runtime/'],

@@ -71,7 +71,7 @@ async function step(task: Task, profile: string | null): Promise<Measure> {
   };
   const { checkpoint, weights } = await openWeights(backbone.languageFolder, backbone.language);
   const model = new TrainedModel(recipe, weights, {
-    folder: backbone.languageFolder,
+    folder: weights.root,
     threads: task.threads,
     ...(profile === null ? {} : { profile }),
   });

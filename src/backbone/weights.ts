@@ -16,11 +16,14 @@ export class Weights {
   readonly #folder: string;
   readonly #checkpoint: Checkpoint;
   readonly #faults = new Set<string>();
+  /** What the graph's references are relative to: a session needs it. */
+  readonly root: string;
   /** Bytes of the weights that the graph refers to. */
   bytes = 0;
 
   constructor(folder: string, checkpoint: Checkpoint) {
     this.#folder = folder;
+    this.root = checkpoint.root;
     this.#checkpoint = checkpoint;
   }
 
@@ -34,7 +37,7 @@ export class Weights {
     // A value that no graph has: the build goes on to meet the other faults, and `check()` refuses it.
     if (!entry) return { name, dtype: COMPUTE, shape };
     if (!g.initializers.has(entry.name)) this.bytes += entry.bytes;
-    const location = path.relative(this.#folder, entry.path);
+    const location = path.relative(this.root, entry.path);
     return cast(g, g.weight(entry.name, entry.dtype, shape, { location, offset: entry.offset, bytes: entry.bytes }), COMPUTE);
   }
 

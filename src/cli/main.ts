@@ -8,6 +8,7 @@ import { adaptersCommand } from './adapters.js';
 import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
 import { tellFailure } from './failure.js';
 import type { ParamsFlags } from './params.js';
+import { PULL_SETTINGS } from './pull/options.js';
 
 const SERVE_HELP = `
 Every flag is also an environment variable (--max-batch is GRAFT_MAX_BATCH) and a key of graft.yaml (maxBatch: 16).
@@ -35,6 +36,20 @@ Reads config.json only, never a weight. The fused gate_up_proj can be counted to
 Examples:
   $ graft params --language models/language --vision models/vision --method lora --rank 8
   $ graft params --language config.json --method lora --rank image=64,text=8 --target-modules q_proj,v_proj --json
+`;
+
+const PULL_HELP = `
+Files go where huggingface_hub keeps them, and what it has is not fetched again: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN (or the file of
+\`hf auth login\`) and HF_HUB_OFFLINE mean what they mean there. Each file's hash is checked. A pull that was cut goes on where it was.
+Fetched are *.safetensors, *.json, *.txt, *.jinja, *.model and the licence: a repository without safetensors is refused, pickles are never read.
+Only the folder goes to stdout.
+
+Examples:
+  $ graft pull google/siglip-base-patch16-224              name the folder it prints as "vision" of a backbone.json
+  $ graft pull HuggingFaceTB/SmolLM-135M@main              a branch, a tag or a commit; name it as "language"
+  $ graft serve --backbone "$(graft pull OWNER/LLAMA)"     a language checkpoint by itself: text only
+  $ ln -s "$(graft pull OWNER/ADAPTER)" adapters/mine      an adapter, ours or PEFT's
+  $ HF_TOKEN=hf_... graft pull OWNER/GATED --exclude "original/*"
 `;
 
 const TRAIN_HELP = `
@@ -116,6 +131,19 @@ function program(): Command {
       console.log(await params(flags));
     });
   graft.addCommand(adaptersCommand());
+  const pull = graft
+    .command('pull')
+    .description('Fetch a model or an adapter from the Hugging Face hub, and print its folder.')
+    .argument('<repository>', 'OWNER/NAME, or OWNER/NAME@REVISION')
+    .addHelpText('after', PULL_HELP);
+  pull.action(async (repository: string, flags: Readonly<Record<string, unknown>>) => {
+    const { pullRepository } = await import('./pull.js');
+    console.log(await pullRepository(repository, flags, process.env));
+  });
+  for (const [key, setting] of Object.entries<Setting<unknown>>(PULL_SETTINGS)) {
+    const { flag, help } = flagOf(key, setting);
+    pull.option(flag, help);
+  }
   const train = graft
     .command('train')
     .description('Train an adapter on captioned images. A running server takes it up when it is there.')

@@ -244,7 +244,7 @@ async function openSession(backbone: BackboneDescription, variant: Variant, opti
   const { checkpoint, weights } = await openWeights(languageFolder, language);
   try {
     const { model, bank, weightBytes } = buildProgram(language, weights, variant, options.maxLength);
-    return { session: await Session.open(model, { folder: languageFolder, threads: options.threads }), bank, weightBytes };
+    return { session: await Session.open(model, { folder: weights.root, threads: options.threads }), bank, weightBytes };
   } finally {
     await checkpoint.close();
   }

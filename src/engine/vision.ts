@@ -33,7 +33,7 @@ export class VisionEncoder {
     const { checkpoint, weights } = await openWeights(part.folder);
     try {
       const g = await buildEncoder(part, weights);
-      return new VisionEncoder(part, await Session.open(g.toModel(), { folder: part.folder, threads }), cacheBytes);
+      return new VisionEncoder(part, await Session.open(g.toModel(), { folder: weights.root, threads }), cacheBytes);
     } finally {
       await checkpoint.close();
     }

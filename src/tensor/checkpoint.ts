@@ -1,17 +1,18 @@
 /**
  * The tensors of a Hugging Face checkpoint folder, whether it is one `model.safetensors` or an index with shards.
  * Every header is checked when the folder is opened: a broken download is refused as a whole, before a graph is built on half of it.
- * Weights are found by file and byte offset: who only needs to point at them (ONNX external data) never reads them.
+ * Weights are found by file and byte offset: who only needs to point at them (ONNX external data) never reads them. Files may be links, as in
+ * the cache of the Hugging Face hub: the runtime refuses a file that a link leads out of its folder, so weights are where the links lead.
  */
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
 import { AppError } from '../errors.js';
 import { Faults } from './faults.js';
 import { members, parseJson, quote } from './json.js';
 import { SafetensorsFile, type TensorEntry } from './safetensors.js';
 import type { Tensor } from './tensor.js';
 
-/** Where a tensor lies: its entry, and the file's path. */
+/** Where a tensor lies: its entry, and the file's path with links followed. */
 export type StoredTensor = TensorEntry & { readonly path: string };
 
 const SINGLE = 'model.safetensors';
@@ -22,23 +23,27 @@ const PICKLED = /\.(bin|bin\.index\.json|pt|pth|ckpt|pkl)$/;
 
 export class Checkpoint {
   readonly folder: string;
+  /** A folder that all files lie in, links followed. */
+  readonly root: string;
   readonly #files: readonly SafetensorsFile[];
   readonly #stored = new Map<string, { readonly file: SafetensorsFile; readonly entry: StoredTensor }>();
   /** For each name of a tied weight, all names it goes by. */
   readonly #aliases = new Map<string, readonly string[]>();
 
-  private constructor(folder: string, files: readonly SafetensorsFile[]) {
+  private constructor(folder: string, files: readonly SafetensorsFile[], paths: readonly string[]) {
     this.folder = folder;
+    this.root = commonFolder(paths.map(dirname)) ?? folder;
     this.#files = files;
-    for (const file of files) {
-      for (const [name, entry] of file.header.entries) this.#stored.set(name, { file, entry: { ...entry, path: file.path } });
+    for (const [index, file] of files.entries()) {
+      const path = paths[index] ?? file.path;
+      for (const [name, entry] of file.header.entries) this.#stored.set(name, { file, entry: { ...entry, path } });
     }
   }
 
   /** Opens the folder's safetensors files. Throws AppError `invalid_file` that names every fault of index and shards. */
   static async open(folder: string): Promise<Checkpoint> {
     const names = new Set(await listFolder(folder));
-    if (names.has(SINGLE)) return new Checkpoint(folder, [await SafetensorsFile.open(join(folder, SINGLE))]);
+    if (names.has(SINGLE)) return Checkpoint.#of(folder, [await SafetensorsFile.open(join(folder, SINGLE))]);
     if (!names.has(INDEX)) throw notCheckpoint(folder, names);
 
     const faults = new Faults();
@@ -49,7 +54,11 @@ export class Checkpoint {
       await Promise.all([...files.values()].map((file) => file.close()));
       throw faults.error('invalid_file', join(folder, INDEX));
     }
-    return new Checkpoint(folder, [...files.values()]);
+    return Checkpoint.#of(folder, [...files.values()]);
+  }
+
+  static async #of(folder: string, files: readonly SafetensorsFile[]): Promise<Checkpoint> {
+    return new Checkpoint(folder, files, await Promise.all(files.map(({ path }) => realpath(path))));
   }
 
   /**
@@ -91,6 +100,15 @@ export class Checkpoint {
     const names = [name, ...(this.#aliases.get(name) ?? [])];
     return names.map((each) => this.#stored.get(each)).find((stored) => stored !== undefined);
   }
+}
+
+/** The deepest folder that holds all of these. */
+function commonFolder([first, ...others]: readonly string[]): string | undefined {
+  let common = first;
+  for (const other of others)
+    while (common !== undefined && relative(common, other).startsWith('..') && dirname(common) !== common)
+      common = dirname(common);
+  return common;
 }
 
 async function listFolder(folder: string): Promise<string[]> {

@@ -154,11 +154,10 @@ class LazyEncoder {
   }
 
   async #open(): Promise<Session> {
-    const { folder } = this.#part;
-    const { checkpoint, weights } = await openWeights(folder);
+    const { checkpoint, weights } = await openWeights(this.#part.folder);
     try {
       const graph = await buildEncoder(this.#part, weights);
-      return await Session.open(graph.toModel(), { folder, threads: this.#threads });
+      return await Session.open(graph.toModel(), { folder: weights.root, threads: this.#threads });
     } finally {
       await checkpoint.close();
     }

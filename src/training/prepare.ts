@@ -235,15 +235,14 @@ function planOf(
 }
 
 async function buildModel(backbone: BackboneDescription, recipe: Recipe, { threads, seed }: TrainOptions): Promise<TrainedModel> {
-  const options = { folder: backbone.languageFolder, threads };
   if (recipe.begin !== 'checkpoint') {
-    const model = new TrainedModel(recipe, NO_WEIGHTS, options);
+    const model = new TrainedModel(recipe, NO_WEIGHTS, { folder: backbone.languageFolder, threads });
     await model.parameters.start(seed, noWeight);
     return model;
   }
   const { checkpoint, weights } = await openWeights(backbone.languageFolder, backbone.language);
   try {
-    const model = new TrainedModel(recipe, weights, options);
+    const model = new TrainedModel(recipe, weights, { folder: weights.root, threads });
     weights.check();
     await model.parameters.start(seed, (name, shape) => weights.read(name, shape));
     return model;

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -10,7 +10,7 @@ import type { Tensor } from '../../../src/tensor/tensor.js';
 
 let root: string;
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'graft-checkpoint-'));
+  root = await realpath(await mkdtemp(join(tmpdir(), 'graft-checkpoint-')));
 });
 afterAll(() => rm(root, { recursive: true }));
 
@@ -46,6 +46,38 @@ async function faultsOf(folder: string): Promise<readonly string[]> {
 async function numberOf(checkpoint: Checkpoint, name: string): Promise<number | undefined> {
   return toFloat32(await checkpoint.read(name))[0];
 }
+
+describe('links', () => {
+  it('are followed: a tensor is where the bytes are, and the root holds them all', async () => {
+    const two = 'model-00002-of-00002.safetensors';
+    const folder = await folderOf({
+      'model.safetensors.index.json': index({ a: 'model-00001-of-00002.safetensors', b: two }),
+      [two]: shard({ b: 2 }),
+    });
+    const blobs = await folderOf({ f00d: shard({ a: 1 }) });
+    await symlink(join(blobs, 'f00d'), join(folder, 'model-00001-of-00002.safetensors'));
+    const checkpoint = await Checkpoint.open(folder);
+    expect(checkpoint.entry('a')?.path).toBe(join(blobs, 'f00d'));
+    expect(checkpoint.entry('b')?.path).toBe(join(folder, two));
+    expect(checkpoint.root).toBe(root);
+    expect(await numberOf(checkpoint, 'a')).toBe(1);
+    await checkpoint.close();
+  });
+
+  it('do not matter where there is no file at all', async () => {
+    const folder = await folderOf({ 'model.safetensors.index.json': index({}) });
+    const checkpoint = await Checkpoint.open(folder);
+    expect(checkpoint.root).toBe(folder);
+    await checkpoint.close();
+  });
+
+  it('do not matter where there are none', async () => {
+    const folder = await folderOf({ 'model.safetensors': shard({ a: 1 }) });
+    const checkpoint = await Checkpoint.open(folder);
+    expect(checkpoint.root).toBe(folder);
+    await checkpoint.close();
+  });
+});
 
 describe('one file', () => {
   it('offers its tensors by name, and where they lie', async () => {
