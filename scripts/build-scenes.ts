@@ -73,13 +73,14 @@ async function claim(): Promise<void> {
 
 /** Those that others begin with, one after another; then the others, some at a time. */
 async function makeAdapters(): Promise<void> {
-  const bases = recipe.ADAPTERS.filter(({ from }) => from === undefined);
-  for (const each of bases) await stage(`adapter ${each.task}`, at('adapters', each.task), () => makeAdapter(out, each));
   const works: Work[] = [];
-  for (const { task, from } of recipe.ADAPTERS)
-    if (from !== undefined && (await isThere(at('adapters', task)))) console.error(`adapter ${task}: is there`);
-    else if (from !== undefined)
-      works.push({ name: task, script: fileURLToPath(import.meta.url), args: ['--out', out, '--adapter', task] });
+  for (const each of recipe.ADAPTERS) {
+    const { task, from } = each;
+    const result = at('adapters', task);
+    if (from === undefined) await stage(`adapter ${task}`, result, () => makeAdapter(out, each));
+    else if (await isThere(result)) console.error(`adapter ${task}: ${result} is there`);
+    else works.push({ name: task, script: fileURLToPath(import.meta.url), args: ['--out', out, '--adapter', task] });
+  }
   const begun = Date.now();
   process.exitCode = await inChildren(works, recipe.ADAPTERS_AT_ONCE);
   if (process.exitCode !== 0) process.exit();

@@ -62,10 +62,15 @@ export function relationsOf(subject: Group, object: Group): Relation[] {
   return RELATIONS.filter((relation) => holds[relation]);
 }
 
-/** The one that says most: who hides whom if it can be said, for no other pictures show it. Throws RangeError where none holds. */
+/** Who hides whom, of the relations that hold: it is said if it can be, for no other pictures show it. */
+export function depthOf(holding: readonly Relation[]): Relation | undefined {
+  return holding.find((relation) => relation === 'front' || relation === 'behind');
+}
+
+/** The one relation that says most. Throws RangeError where none holds. */
 export function relationOf(subject: Group, object: Group): Relation {
   const holding = relationsOf(subject, object);
-  const found = holding.find((relation) => relation === 'front' || relation === 'behind') ?? holding[0];
+  const found = depthOf(holding) ?? holding[0];
   if (found === undefined) throw new RangeError(`Expected ${subject.kind} and ${object.kind} to stand somehow to each other`);
   return found;
 }

@@ -3,7 +3,7 @@
  * whoever has told one knows which one is next, and a frozen decoder can find it by the place in that order that the encoder sees.
  */
 import { chance, pick, type Random } from '../../../src/scenes/dice.js';
-import { placesOf, relationsOf } from '../../../src/scenes/geometry.js';
+import { depthOf, placesOf, relationsOf } from '../../../src/scenes/geometry.js';
 import type { Group, Kind, Place, Relation, Scene } from '../../../src/scenes/world.js';
 
 /** "`subject` is `relation` `object`." */
@@ -41,11 +41,10 @@ export function planFor(scene: Scene, random: Random): Plan {
   return { scene, first, place: second === undefined ? placeOf(first, random) : null, facts };
 }
 
-/** One of the relations that hold. Who hides whom is said if it can be, for no other pictures show it. */
+/** One of the relations that hold. */
 function factOf(subject: Group, object: Group, random: Random): Fact {
   const holding = relationsOf(subject, object);
-  const depth = holding.find((relation) => relation === 'front' || relation === 'behind');
-  return { subject, object, relation: depth ?? pick(random, holding) };
+  return { subject, object, relation: depthOf(holding) ?? pick(random, holding) };
 }
 
 /** The same fact, told of the other. */
