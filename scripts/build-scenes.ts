@@ -3,7 +3,7 @@
  * are there. Nothing is downloaded: pictures and sentences are drawn, a tokenizer is learned, the decoder reads text only, the encoder sees
  * pictures only, both are then frozen, and adapters bring them together.
  *
- *     npm run build:scenes                      into scratch/scenes; a little more than an hour on two cores
+ *     npm run build:scenes                      into scratch/scenes; less than an hour on two cores
  *     npm run build:scenes -- --out FOLDER      into another folder; what is finished there is not made again
  *     npm run build:scenes -- --install         and takes the place of what is in models/scenes and adapters
  */
@@ -15,8 +15,20 @@ import { clock } from '../src/cli/progress.js';
 import { AppError } from '../src/errors.js';
 import { inChildren, type Work } from './scenes/children.js';
 import * as recipe from './scenes/recipe.js';
-import { assemble, compare, install, makeAdapter, makeCaptions, makeDecoder, makeEncoder, makeText } from './scenes/stages.js';
+import {
+  assemble,
+  compare,
+  type DrawnPictures,
+  drawPictures,
+  install,
+  makeAdapter,
+  makeCaptions,
+  makeDecoder,
+  makeEncoder,
+  makeText,
+} from './scenes/stages.js';
 
+const DECODER = 'decoder';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /** Does a stage, unless what it makes is there already. */
@@ -40,8 +52,8 @@ const { values } = parseArgs({
   options: {
     out: { type: 'string', default: join(ROOT, 'scratch', 'scenes') },
     install: { type: 'boolean', default: false },
-    // One adapter and nothing else: how the build starts itself for each of them.
-    adapter: { type: 'string' },
+    // The decoder or one adapter and nothing else: how the build starts itself for those that are made at the same time as others.
+    only: { type: 'string' },
   },
 });
 const out = resolve(values.out);
@@ -50,11 +62,8 @@ const at = (...path: string[]): string => join(out, ...path);
 try {
   if (out === resolve(ROOT))
     throw new AppError('invalid_config', `Expected --out to be a folder of its own but received the repository ${out}`);
-  const alone = recipe.ADAPTERS.find(({ task }) => task === values.adapter);
-  if (values.adapter !== undefined && alone === undefined)
-    throw new AppError('invalid_config', `Expected the task of an adapter but received ${JSON.stringify(values.adapter)}`);
   await claim();
-  await (alone === undefined ? build() : makeAdapter(out, alone));
+  await (values.only === undefined ? build() : makeOnly(values.only));
 } catch (error) {
   if (!(error instanceof AppError)) throw error;
   console.error(error.message);
@@ -71,6 +80,37 @@ async function claim(): Promise<void> {
   await writeFile(at('recipe.json'), own);
 }
 
+async function makeOnly(name: string): Promise<void> {
+  const adapter = recipe.ADAPTERS.find(({ task }) => task === name);
+  if (adapter) await makeAdapter(out, adapter);
+  else if (name === DECODER) await makeDecoder(out);
+  else
+    throw new AppError(
+      'invalid_config',
+      `Expected --only ${DECODER} or the task of an adapter but received ${JSON.stringify(name)}`,
+    );
+}
+
+function child(name: string): Work {
+  return { name, script: fileURLToPath(import.meta.url), args: ['--out', out, '--only', name] };
+}
+
+/** The decoder learns with one core while pictures are drawn with the other. Then the encoder has both. */
+async function makeBackbone(): Promise<void> {
+  const encoder = at('encoder', 'model.safetensors');
+  const draw = async (): Promise<DrawnPictures | undefined> => {
+    await stage('captioned pictures', at('captioned'), () => makeCaptions(out));
+    return (await isThere(encoder)) ? undefined : drawPictures();
+  };
+  const learn = (): Promise<void> =>
+    stage(DECODER, at('pretrained', 'language'), async () => {
+      process.exitCode = await inChildren([child(DECODER)], 1);
+    });
+  const [drawn] = await Promise.all([draw(), learn()]);
+  await stage('encoder', encoder, async () => makeEncoder(out, drawn ?? (await drawPictures())));
+  await stage('backbone', at('models', 'scenes'), () => assemble(out));
+}
+
 /** Those that others begin with, one after another; then the others, some at a time. */
 async function makeAdapters(): Promise<void> {
   const works: Work[] = [];
@@ -79,7 +119,7 @@ async function makeAdapters(): Promise<void> {
     const result = at('adapters', task);
     if (from === undefined) await stage(`adapter ${task}`, result, () => makeAdapter(out, each));
     else if (await isThere(result)) console.error(`adapter ${task}: ${result} is there`);
-    else works.push({ name: task, script: fileURLToPath(import.meta.url), args: ['--out', out, '--adapter', task] });
+    else works.push(child(task));
   }
   const begun = Date.now();
   process.exitCode = await inChildren(works, recipe.ADAPTERS_AT_ONCE);
@@ -89,10 +129,7 @@ async function makeAdapters(): Promise<void> {
 
 async function build(): Promise<void> {
   await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
-  await stage('decoder', at('pretrained', 'language'), () => makeDecoder(out));
-  await stage('encoder', at('encoder', 'model.safetensors'), () => makeEncoder(out));
-  await stage('backbone', at('models', 'scenes'), () => assemble(out));
-  await stage('captioned pictures', at('captioned'), () => makeCaptions(out));
+  await makeBackbone();
   await makeAdapters();
   console.error(`\nmade in ${clock((Date.now() - started) / 1000)}: ${out}`);
   if (values.install) {

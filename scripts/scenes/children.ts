@@ -3,6 +3,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { AppError } from '../../src/errors.js';
 
+/** A bar of this process may stand in the line. */
+const CLEAR = process.stderr.isTTY ? '\r\u001b[K' : '';
+
 export interface Work {
   /** Stands before every line that it prints. */
   readonly name: string;
@@ -43,7 +46,7 @@ function run({ name, script, args }: Work, children: Set<ChildProcess>): Promise
     const child = fork(script, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], detached: true });
     children.add(child);
     for (const output of [child.stdout, child.stderr])
-      if (output) createInterface({ input: output }).on('line', (line) => console.error(`${name}: ${line}`));
+      if (output) createInterface({ input: output }).on('line', (line) => console.error(`${CLEAR}${name}: ${line}`));
     child.on('error', (error) =>
       reject(new AppError('internal', `${name}: Expected a process for it but received ${error.message}`)),
     );

@@ -42,26 +42,35 @@ export async function makeText(out: string): Promise<void> {
   );
 }
 
+/** With one thread: pictures are drawn meanwhile. */
 export async function makeDecoder(out: string): Promise<void> {
-  const flags = { ...DECODER, backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language' };
+  const flags = { ...DECODER, threads: '1', backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language' };
   await train({ ...flags, resume: await isBegun(out, 'language') }, out, again(out));
 }
 
-export async function makeEncoder(out: string): Promise<void> {
-  const folder = join(out, 'encoder');
-  await prepareEncoder(folder);
+export interface DrawnPictures {
+  readonly pictures: Pictures;
+  readonly heldOut: Pictures;
+}
+
+export async function drawPictures(): Promise<DrawnPictures> {
   const draw = (seed: number, count: number): Promise<Pictures> => {
     const bar = new Progress('pictures', count);
     return Pictures.draw({ seed, count, edge: EDGE, grid: GRID }, (done) => bar.update(done, '')).finally(() => bar.stop());
   };
   const pictures = await draw(SEEDS.pictures, ENCODER.pictures);
-  const heldOut = await draw(SEEDS.heldOutPictures, ENCODER.heldOut);
+  return { pictures, heldOut: await draw(SEEDS.heldOutPictures, ENCODER.heldOut) };
+}
+
+export async function makeEncoder(out: string, drawn: DrawnPictures): Promise<void> {
+  const folder = join(out, 'encoder');
+  await prepareEncoder(folder);
   const model = await readVisionModel(folder);
   const { normalisation } = await readProcessor(folder);
   let bar: Progress | undefined;
   const started = Date.now();
   const parameters = await trainEncoder(
-    { ...ENCODER, model, normalisation, edge: EDGE, pictures, heldOut, seed: SEEDS.pictures, threads },
+    { ...ENCODER, ...drawn, model, normalisation, edge: EDGE, seed: SEEDS.pictures, threads },
     {
       onStep: (step, steps, loss) => {
         bar ??= new Progress('encoder', steps);

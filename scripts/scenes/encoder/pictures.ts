@@ -1,9 +1,7 @@
 /** Pictures to learn from, in memory: drawn once, looked at many times, each also in a mirror. */
 import sharp from 'sharp';
 import { mapConcurrent } from '../../../src/adapter/scan.js';
-import type { View } from '../../../src/scenes/drawing.js';
 import { drawScene } from '../../../src/scenes/scene.js';
-import type { Scene } from '../../../src/scenes/world.js';
 import { stream } from '../../../src/training/random.js';
 import { takePicture } from '../picture.js';
 import { type Answers, answersFor, mirrored, QUESTION_NAMES, type Question } from './cells.js';
@@ -11,10 +9,11 @@ import { type Answers, answersFor, mirrored, QUESTION_NAMES, type Question } fro
 const CONCURRENT = 8;
 
 interface Example {
-  readonly scene: Scene;
-  readonly view: View;
   /** [edge, edge, 3] */
   readonly pixels: Uint8Array;
+  readonly answers: Answers;
+  /** To the picture in a mirror. */
+  readonly mirrored: Answers;
 }
 
 export interface PictureBatch {
@@ -50,7 +49,12 @@ export class Pictures {
         const scene = drawScene(stream(seed, 'scene', index));
         const { jpeg, view } = await takePicture(scene, stream(seed, 'picture', index), edge);
         const pixels = await sharp(jpeg).raw().toBuffer();
-        examples[index] = { scene, view, pixels };
+        const mirror = mirrored(scene, view);
+        examples[index] = {
+          pixels,
+          answers: answersFor(scene, view, grid),
+          mirrored: answersFor(mirror.scene, mirror.view, grid),
+        };
         done(++finished);
       },
     );
@@ -73,8 +77,7 @@ export class Pictures {
     for (let at = 0; at < images; at++) {
       const example = this.#examples[indexes[at] as number] as Example;
       const isFlipped = isMirrored(indexes[at] as number);
-      const { scene, view } = isFlipped ? mirrored(example.scene, example.view) : example;
-      const right: Answers = answersFor(scene, view, this.#grid);
+      const right = isFlipped ? example.mirrored : example.answers;
       for (const name of QUESTION_NAMES) answers[name].set(BigInt64Array.from(right[name], BigInt), at * cells);
       const raster = pixels.subarray(at * edge * edge * 3);
       if (isFlipped) mirror(example.pixels, raster, edge);

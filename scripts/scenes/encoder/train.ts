@@ -51,7 +51,7 @@ export async function trainEncoder(run: EncoderRun, listener: EncoderListener): 
   const perEpoch = Math.floor(pictures.count / batch);
   const steps = perEpoch * epochs;
   const schedule = { peak: run.rate, warmup: Math.ceil(steps / 20), steps, shape: 'cosine', floor: 0.01 } as const;
-  const training = await Session.open(program.training, { folder: null, threads, training: true });
+  const training = await Session.open(program.training, { folder: null, threads, training: true, spinning: true });
   const reading = await Session.open(program.reading, { folder: null, threads, training: true });
   try {
     for (let epoch = 0, step = 0; epoch < epochs; epoch++) {
