@@ -3,7 +3,7 @@
  * are there. Nothing is downloaded: pictures and sentences are drawn, a tokenizer is learned, the decoder reads text only, the encoder sees
  * pictures only, both are then frozen, and adapters bring them together.
  *
- *     npm run build:scenes                      into scratch/scenes; less than an hour on two cores
+ *     npm run build:scenes                      into scratch/scenes; an hour on two cores
  *     npm run build:scenes -- --out FOLDER      into another folder; what is finished there is not made again
  *     npm run build:scenes -- --install         and takes the place of what is in models/scenes and adapters
  */
@@ -83,7 +83,7 @@ async function claim(): Promise<void> {
 async function makeOnly(name: string): Promise<void> {
   const adapter = recipe.ADAPTERS.find(({ task }) => task === name);
   if (adapter) await makeAdapter(out, adapter);
-  else if (name === DECODER) await makeDecoder(out);
+  else if (name === DECODER) await learnText();
   else
     throw new AppError(
       'invalid_config',
@@ -91,11 +91,16 @@ async function makeOnly(name: string): Promise<void> {
     );
 }
 
+async function learnText(): Promise<void> {
+  await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
+  await makeDecoder(out);
+}
+
 function child(name: string): Work {
   return { name, script: fileURLToPath(import.meta.url), args: ['--out', out, '--only', name] };
 }
 
-/** The decoder learns with one core while pictures are drawn with the other. Then the encoder has both. */
+/** The decoder is made with one core while pictures are drawn with the other. Then the encoder has both. */
 async function makeBackbone(): Promise<void> {
   const encoder = at('encoder', 'model.safetensors');
   const draw = async (): Promise<DrawnPictures | undefined> => {
@@ -122,13 +127,18 @@ async function makeAdapters(): Promise<void> {
     else works.push(child(task));
   }
   const begun = Date.now();
+  // The longest first: at the end no core waits long for the other.
+  works.sort((a, b) => epochsOf(b) - epochsOf(a));
   process.exitCode = await inChildren(works, recipe.ADAPTERS_AT_ONCE);
   if (process.exitCode !== 0) process.exit();
   console.error(`adapters: ${clock((Date.now() - begun) / 1000)}`);
 }
 
+function epochsOf({ name }: Work): number {
+  return Number(recipe.ADAPTERS.find(({ task }) => task === name)?.flags['epochs']);
+}
+
 async function build(): Promise<void> {
-  await stage('text and tokenizer', at('text.jsonl'), () => makeText(out));
   await makeBackbone();
   await makeAdapters();
   console.error(`\nmade in ${clock((Date.now() - started) / 1000)}: ${out}`);
