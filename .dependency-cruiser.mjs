@@ -25,6 +25,7 @@ const IMPORTS = {
     'serving/text',
     'images/client',
     'images/protocol',
+    'images/remote',
     'adapter/registry',
     'tenants/',
     'config',

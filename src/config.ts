@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { AppError } from './errors.js';
-import { bytes, choice, count, integer, kebab, location, optional, type Setting, text } from './settings.js';
+import { bytes, choice, count, integer, kebab, list, location, optional, type Setting, text } from './settings.js';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
@@ -51,6 +51,13 @@ const SETTINGS = {
   requestTimeoutMs: { ...integer(1, 86_400_000, 'Longest time for one request, in milliseconds'), default: 60_000 },
   maxImageBytes: { ...bytes('Largest image file'), default: 20 * 10 ** 6 },
   maxImagePixels: { ...integer(1, 1e9, 'Most pixels of an image, all its frames together'), default: 64e6 },
+  imageHosts: {
+    ...optional(
+      list('Hosts from which image URLs are fetched, such as images.example.com,*.cdn.example.com; without it URLs are refused'),
+    ),
+    default: null,
+  },
+  imageFetchMs: { ...integer(1, 600_000, 'Longest time to fetch an image from its URL, in milliseconds'), default: 5_000 },
   imageProcesses: { ...count(1, 2, 'Processes that decode images'), default: 1 as const },
   maxTokens: { ...integer(1, 1_048_576, 'Upper bound of max_tokens'), default: 256 },
   drainMs: {
@@ -85,7 +92,7 @@ export interface FlagInfo {
 
 export function flagInfos(): FlagInfo[] {
   return CONFIG_KEYS.map((key) => {
-    const { help, default: value, isPath }: Setting<string | number | null> = SETTINGS[key];
+    const { help, default: value, isPath }: Setting<string | number | readonly string[] | null> = SETTINGS[key];
     const shown = value === undefined || value === null || isPath ? '' : ` (default ${value})`;
     return { key, flag: `--${kebab(key)}`, environment: environmentName(key), help: `${help}${shown}` };
   });

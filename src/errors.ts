@@ -19,6 +19,10 @@ const TABLE = {
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },
   invalid_image: { status: 400, type: 'invalid_request_error' },
   unsupported_image: { status: 415, type: 'invalid_request_error' },
+  /** A URL that this server does not fetch, told from its text alone. */
+  image_url_refused: { status: 400, type: 'invalid_request_error' },
+  /** A URL that gave no image: the client's to mend, as at OpenAI. */
+  image_unavailable: { status: 400, type: 'invalid_request_error' },
   image_too_large: { status: 413, type: 'invalid_request_error' },
   payload_too_large: { status: 413, type: 'invalid_request_error' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error' },

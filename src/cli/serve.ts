@@ -12,6 +12,7 @@ import { createApp } from '../http/app.js';
 import { HttpServer } from '../http/server.js';
 import type { AdapterDirectory } from '../http/services.js';
 import { ImageClient } from '../images/client.js';
+import { RemoteImages } from '../images/remote.js';
 import { Metrics } from '../metrics.js';
 import { startEngine } from '../serving/client.js';
 
@@ -74,6 +75,8 @@ export async function startServer(config: Config): Promise<RunningServer> {
     log.error({ reason }, 'an image process ended and is started again');
   });
 
+  const { imageHosts, imageFetchMs, maxImageBytes } = config;
+  const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
   const app = createApp({
@@ -81,6 +84,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     backbone: backbone.name,
     engine,
     images,
+    remoteImages,
     imagesReady,
     adapters,
     tokenizer,

@@ -4,11 +4,11 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { EngineInfo } from '../serving/protocol.js';
-import { imageBytes } from './base64.js';
 import { type ErrorBody, errorBody } from './errors.js';
 import { type Exchange, exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
+import { pictureBytes } from './picture.js';
 import type { CaptionAsk, RequestParser } from './schema.js';
 import { type Services, selectAdapter } from './services.js';
 import { EventWriter } from './sse.js';
@@ -131,7 +131,8 @@ class Captioning {
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
     try {
-      const pixels = await images.decode(imageBytes(this.#ask.image, this.#services.config.maxImageBytes), this.#scope.signal);
+      const { signal } = this.#scope;
+      const pixels = await images.decode(await pictureBytes(this.#services, this.#ask.image, signal), signal);
       return Generation.submit(this.#services, this.#ask, this.#scope, pixels, targets);
     } catch (error) {
       throw this.#scope.explain(error);

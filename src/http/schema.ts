@@ -69,7 +69,7 @@ function captionFields(limits: RequestLimits) {
   return {
     image: {
       schema: z.union([z.string().min(1), z.instanceof(Uint8Array)]).nullish(),
-      expected: 'an image: a file in a form, or base64 or a data URI in JSON',
+      expected: 'an image: a file in a form, or base64, a data URI or a URL in JSON',
       form: 'text' as const,
     },
     adapter: name,
@@ -103,7 +103,7 @@ export interface Ask {
 }
 
 export interface CaptionAsk extends Ask {
-  /** base64 or a data URI, or a form's file. */
+  /** base64, a data URI or a URL, or a form's file. */
   readonly image: string | Uint8Array;
   /** Names; empty where the request names none. */
   readonly adapters: readonly string[];

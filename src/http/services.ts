@@ -5,6 +5,7 @@ import type { Tokenizer } from '../backbone/tokenizer.js';
 import type { Config } from '../config.js';
 import { AppError } from '../errors.js';
 import type { ImageClient } from '../images/client.js';
+import type { RemoteImages } from '../images/remote.js';
 import type { Metrics } from '../metrics.js';
 import type { EngineClient } from '../serving/protocol.js';
 import type { Admission } from './admission.js';
@@ -19,6 +20,8 @@ export interface Services {
   readonly engine: EngineClient;
   /** null where the backbone takes text only. */
   readonly images: ImageClient | null;
+  /** null where no host is listed: URLs are refused. */
+  readonly remoteImages: RemoteImages | null;
   /** Whether images can be decoded now, or never need to be. */
   readonly imagesReady: () => boolean;
   readonly adapters: AdapterDirectory;
