@@ -4,11 +4,11 @@
  * tensor. Every sum is rounded once, to the checkpoint's own type.
  */
 import { join } from 'node:path';
-import type { BackboneDescription } from '../backbone/backbone.js';
+import { type BackboneDescription, openLanguage } from '../backbone/backbone.js';
 import { copyCheckpointFiles } from '../backbone/copy.js';
 import type { LinearModule } from '../backbone/module.js';
 import { AppError } from '../errors.js';
-import { Checkpoint, type StoredTensor } from '../tensor/checkpoint.js';
+import type { Checkpoint, StoredTensor } from '../tensor/checkpoint.js';
 import { fromFloat32, toFloat32, WRITTEN_DTYPES, type WrittenDType } from '../tensor/convert.js';
 import { Faults } from '../tensor/faults.js';
 import { publishFolder } from '../tensor/folder.js';
@@ -44,12 +44,12 @@ export async function mergeAdapter(
     throw AppError.ofFaults('adapter_invalid', subject, [`Expected parameters for ${context} but received those for ${has}`]);
   }
   const faults = new Faults();
-  const changes = changesOf(group, backbone, faults);
+  const wanted = changesOf(group, backbone, faults);
   faults.check('adapter_invalid', subject);
 
-  const checkpoint = await Checkpoint.open(backbone.languageFolder);
+  const checkpoint = await openLanguage(backbone.languageFolder, backbone.language);
   try {
-    const entries = checkEntries(checkpoint, changes);
+    const { entries, changes } = matchEntries(checkpoint, wanted);
     await publishFolder(out, async (temporary) => {
       await copyCheckpointFiles(backbone.languageFolder, temporary);
       const make = async (name: string): Promise<Uint8Array> => {
@@ -67,22 +67,24 @@ export async function mergeAdapter(
   }
 }
 
-/** Every tensor of the checkpoint. Throws `invalid_file` where one that changes is not there as floats. */
-function checkEntries(checkpoint: Checkpoint, changes: ReadonlyMap<string, Change>): ReadonlyMap<string, StoredTensor> {
+/** Every tensor of the checkpoint, and the changes by the names there. Throws `invalid_file` where one that changes is not there as floats. */
+function matchEntries(checkpoint: Checkpoint, wanted: ReadonlyMap<string, Change>) {
   const faults = new Faults();
   const entries = new Map<string, StoredTensor>();
+  const changes = new Map<string, Change>();
   for (const name of checkpoint.names()) {
     const entry = checkpoint.entry(name);
     if (entry) entries.set(name, entry);
   }
-  for (const name of changes.keys()) {
-    const entry = entries.get(name);
+  for (const [name, change] of wanted) {
+    const entry = checkpoint.entry(name);
     if (entry === undefined) faults.add(`Expected a tensor ${name} but the checkpoint has none`);
     else if (!isWritten(entry.dtype))
       faults.add(`Expected ${name} to be ${WRITTEN_DTYPES.join(', ')} but received ${entry.dtype}`);
+    else changes.set(entry.name, change);
   }
   faults.check('invalid_file', checkpoint.folder);
-  return entries;
+  return { entries, changes };
 }
 
 function isWritten(dtype: string | undefined): dtype is WrittenDType {

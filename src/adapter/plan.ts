@@ -9,7 +9,7 @@ import { Faults } from '../tensor/faults.js';
 import { quote } from '../tensor/json.js';
 import type { Method } from './adapter.js';
 import { ALL_CONTEXTS } from './manifest.js';
-import { hasSuffix, matchTargets } from './targets.js';
+import { hasSuffix, matchTargets, namesOf } from './targets.js';
 
 export interface PlanOptions {
   readonly method: Method;
@@ -135,7 +135,7 @@ function resolveModules(options: PlanOptions, all: readonly LinearModule[], faul
   const named = selectNamed(targetModules, present, allowFused, faults);
   for (const name of method === 'ia3' ? targetModules : []) {
     if (named.some((module) => hasSuffix(module.name, name) && module.scalable === undefined))
-      faults.add(`Expected target_modules that IA3 can scale (${kinds(scalable)}) but received ${quote(name)}`);
+      faults.add(`Expected target_modules that IA3 can scale (${namesOf(scalable, all).join(', ')}) but received ${quote(name)}`);
   }
   return named;
 }

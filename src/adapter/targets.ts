@@ -90,6 +90,22 @@ export function hasSuffix(name: string, suffix: string): boolean {
   return name === suffix || name.endsWith(`.${suffix}`);
 }
 
+/**
+ * The shortest names that mean exactly these of all modules: the last component, as people write it (`q_proj`), or the last two where others
+ * end in it as well (`mlp.c_proj`); full names where only some layers' are meant.
+ */
+export function namesOf(modules: readonly LinearModule[], all: readonly LinearModule[]): string[] {
+  const meant = new Set(modules.map(({ name }) => name));
+  const others = all.filter(({ name }) => !meant.has(name));
+  const ends = modules.map(({ name }) =>
+    [-1, -2]
+      .map((from) => name.split('.').slice(from).join('.'))
+      // Not `0.fc1`, where a layer holds its projections itself.
+      .find((end) => !/^\d/.test(end) && !others.some((other) => hasSuffix(other.name, end))),
+  );
+  return [...new Set(ends.every((end) => end !== undefined) ? ends : meant)];
+}
+
 /** The modules that a regular expression matches in full. */
 export function selectByPattern(
   pattern: string,

@@ -36,6 +36,8 @@ export interface GroupDraft<T> {
   readonly targetModules?: readonly string[];
   /** LoRA only: the scale is alpha/sqrt(rank). */
   readonly rankStabilized?: boolean;
+  /** The weights of these modules lie [in, out]. */
+  readonly fanInFanOut?: boolean;
 }
 
 type Groups<T> = ReadonlyMap<string, GroupDraft<T>>;
@@ -166,7 +168,8 @@ function encodeGroups(draft: AdapterDraft): EncodedGroup[] {
       const targets = group.targetModules ?? [...group.modules.keys()].sort();
       const { config, tensors } = encodeGroup(group, tensorOf(draft.dtype), targets);
       const common = { base_model_name_or_path: language, task_type: 'CAUSAL_LM', inference_mode: true, target_modules: targets };
-      return { context, config: { ...common, ...config }, tensors };
+      const layout = group.fanInFanOut === true ? { fan_in_fan_out: true } : {};
+      return { context, config: { ...common, ...config, ...layout }, tensors };
     });
   switch (draft.method) {
     case 'lora':

@@ -66,7 +66,14 @@ export async function openWeights(
   folder: string,
   language?: LanguageModel,
 ): Promise<{ checkpoint: Checkpoint; weights: Weights }> {
-  const checkpoint = await Checkpoint.open(folder);
-  if (language?.tiedNames) checkpoint.alias(...language.tiedNames);
+  const checkpoint = await (language ? openLanguage(folder, language) : Checkpoint.open(folder));
   return { checkpoint, weights: new Weights(folder, checkpoint) };
+}
+
+/** Opens a language model's checkpoint, in which each tensor is found under its family's names, whichever it is stored under. */
+export async function openLanguage(folder: string, { tiedNames, prefix }: LanguageModel): Promise<Checkpoint> {
+  const checkpoint = await Checkpoint.open(folder);
+  if (tiedNames) checkpoint.alias(...tiedNames);
+  for (const name of checkpoint.names()) if (!name.startsWith(prefix)) checkpoint.alias(`${prefix}${name}`, name);
+  return checkpoint;
 }

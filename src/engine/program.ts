@@ -13,12 +13,12 @@
  * What a batch does not need costs a small model a good part of its step, so there are programs without it (`Variant`).
  */
 import type { LanguageModel } from '../backbone/language/model.js';
-import { frozenProjection, plainResidual } from '../backbone/language/model.js';
+import { frozenProjection, plainResidual, rotation } from '../backbone/language/model.js';
 import type { LinearModule } from '../backbone/module.js';
 import type { Weights } from '../backbone/weights.js';
-import { groupQueryAttention, rotary } from '../onnx/attention.js';
+import { groupQueryAttention } from '../onnx/attention.js';
 import { Graph, type Value } from '../onnx/graph.js';
-import { add, concat, float32, gatherND, matmul, mul, scatterND, split, where } from '../onnx/ops.js';
+import { add, concat, gatherND, matmul, mul, scatterND, split, where } from '../onnx/ops.js';
 
 /**
  * Which parts of the bank a program has. `plain`: none. `open`: rank columns without gates, where every token sees every column of its
@@ -52,7 +52,7 @@ export const names = {
   logits: 'logits',
   past: (layer: number, part: 'k' | 'v') => `past.${layer}.${part}`,
   positions: 'positions',
-  /** Keys (rotated) and values of the run's tokens, [rows, tokens, layers · (k, v) · kvHeads · headDim]. */
+  /** Keys (rotated, where positions rotate) and values of the run's tokens, [rows, tokens, layers · (k, v) · kvHeads · headDim]. */
   fresh: 'fresh',
   /** Gate and offset for a site of `parts` projections: the columns repeated as often. */
   gate: (parts: number) => `gate.${parts}`,
@@ -71,8 +71,9 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   const imageEmbeddings = g.input(names.imageEmbeddings, 'float32', ['image_tokens', language.hiddenSize]);
   const imagePositions = g.input(names.imagePositions, 'int64', ['image_tokens', 2]);
   const logitPositions = g.input(names.logitPositions, 'int64', ['logit_rows', 2]);
+  const positions = g.input(names.positions, 'int64', ['rows', 'tokens']);
 
-  const attend = cachedAttention(g, language, maxLength);
+  const attend = cachedAttention(g, language, rotation(g, language, maxLength, positions));
   const bank = variant === 'plain' ? undefined : new BankInputs(g, variant);
   const project = (site: Site, x: Value): Value[] => {
     sites.push(site);
@@ -82,7 +83,7 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   };
 
   const embedded = scatterND(g, language.embed(g, weights, ids), imagePositions, imageEmbeddings);
-  const hidden = language.layers(g, weights, embedded, { project, attend: attend.apply, residual: plainResidual(g) });
+  const hidden = language.layers(g, weights, embedded, { project, attend: attend.apply, residual: plainResidual(g), positions });
   // Only the rows that a token is drawn from go through the vocabulary, the largest product of a small model.
   const logits = language.logits(g, weights, gatherND(g, hidden, logitPositions));
   g.output(names.logits, logits);
@@ -99,33 +100,18 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
  * Attention over rows of a cache that the graph only reads; the new keys and values are a result, which the caller adds to the cache.
  * (The operator could append in place, but the binding then copies the whole cache out of every run: see kv.ts.)
  */
-function cachedAttention(
-  g: Graph,
-  { heads, kvHeads, headDim, rotary: { inverseFrequencies } }: LanguageModel,
-  maxLength: number,
-) {
+function cachedAttention(g: Graph, { heads, kvHeads, headDim }: LanguageModel, rotate: (x: Value) => Value) {
   const lengths = g.input(names.lengths, 'int32', ['rows']);
   const total = g.input(names.total, 'int32', [1]);
-  const positions = g.input(names.positions, 'int64', ['rows', 'tokens']);
-  const angles = Array.from({ length: maxLength }, (_, position) =>
-    inverseFrequencies.map((frequency) => position * frequency),
-  ).flat();
-  const cos = float32(g, 'rotary.cos', [maxLength, headDim / 2], angles.map(Math.cos));
-  const sin = float32(g, 'rotary.sin', [maxLength, headDim / 2], angles.map(Math.sin));
   const fresh: Value[] = [];
   return {
     apply: (layer: number, q: Value, k: Value, v: Value): Value => {
       const shape = ['rows', kvHeads, 'capacity', headDim];
       const pastK = g.input(names.past(layer, 'k'), 'float32', shape);
       const pastV = g.input(names.past(layer, 'v'), 'float32', shape);
-      const rotated = rotary(g, k, positions, cos, sin);
-      fresh.push(rotated, v);
-      return groupQueryAttention(
-        g,
-        { q: rotary(g, q, positions, cos, sin), k: rotated, v, pastK, pastV, lengths, total },
-        heads,
-        kvHeads,
-      );
+      const key = rotate(k);
+      fresh.push(key, v);
+      return groupQueryAttention(g, { q: rotate(q), k: key, v, pastK, pastV, lengths, total }, heads, kvHeads);
     },
     declareOutputs: (): void => {
       // One result for all layers: every result costs the binding an allocation.

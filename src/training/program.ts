@@ -7,7 +7,7 @@
  */
 import { type AdapterPlan, gatedContexts } from '../adapter/plan.js';
 import { gradients } from '../autodiff/gradients.js';
-import { type Blocks, frozenProjection, type LanguageModel, type WeightSource } from '../backbone/language/model.js';
+import { type Blocks, frozenProjection, type LanguageModel, rotation, type WeightSource } from '../backbone/language/model.js';
 import { Graph, type Value } from '../onnx/graph.js';
 import { add, cast, div, flatten, gather, linear, mul, scalar, scatterND, where } from '../onnx/ops.js';
 import { crossEntropy, sum } from '../onnx/reduce.js';
@@ -164,8 +164,9 @@ class Network implements WeightSource {
         const outputs = modules.map((module) => frozenProjection(g, this, module, scaled));
         return adaptation?.adapt(modules, scaled, outputs) ?? outputs;
       },
-      attend: plainAttention(g, language, maxTokens, { positions, mask }),
+      attend: plainAttention(g, language, rotation(g, language, maxTokens, positions), mask),
       residual: (hidden, branch) => this.#note(add(g, hidden, this.#drop(branch, residualDropout, 'hidden'))),
+      positions,
     };
   }
 

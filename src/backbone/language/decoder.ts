@@ -94,6 +94,7 @@ export function decoder(c: DecoderConfig, { family, biases, fused, normsHeads, s
     vocabSize,
     maxPositions: Math.min(c.max_position_embeddings, window ?? Number.POSITIVE_INFINITY),
     rotary: rotaryOf(c, headDim, c.max_position_embeddings),
+    prefix: 'model.',
     tiedNames: c.tie_word_embeddings ? [EMBEDDING, HEAD] : null,
     parameterCount: modules.reduce(
       (sum, { inFeatures, outFeatures, bias }) => sum + inFeatures * outFeatures + (bias ? outFeatures : 0),

@@ -7,7 +7,7 @@ export const size = z
   .int()
   .positive()
   .max(2 ** 24);
-const layerCount = z.int().positive().max(4096);
+export const layerCount = z.int().positive().max(4096);
 
 export const decoderFields = {
   hidden_size: size,

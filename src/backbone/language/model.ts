@@ -5,8 +5,9 @@
  * caller passes in: serving adds the adapter bank and a key/value cache, training adds trainable parameters and plain attention, a plain run
  * adds nothing. A family therefore knows neither adapters nor caches, and a new one is one file.
  */
+import { rotary } from '../../onnx/attention.js';
 import type { Graph, Value } from '../../onnx/graph.js';
-import { add, linear, matmul } from '../../onnx/ops.js';
+import { add, float32, linear, matmul } from '../../onnx/ops.js';
 import type { LinearModule } from '../module.js';
 
 /** Where a family's weights come from: a checkpoint (`Weights`), or what a trainer makes of it. Names and shapes are the checkpoint's. */
@@ -17,10 +18,12 @@ export interface WeightSource {
 export interface Blocks {
   /** Applies projections that read the same input, x [rows, tokens, in] → one [rows, tokens, out] each, bias included. */
   readonly project: (modules: readonly LinearModule[], x: Value) => Value[];
-  /** Causal self-attention of one layer, positions included: q [rows, tokens, heads · headDim], k and v [rows, tokens, kvHeads · headDim] → like q. */
+  /** Causal self-attention of one layer, rotary positions included: q [rows, tokens, heads · headDim], k and v [rows, tokens, kvHeads · headDim] → like q. */
   readonly attend: (layer: number, q: Value, k: Value, v: Value) => Value;
   /** Adds a branch's result to the residual stream, [rows, tokens, hiddenSize] both: `plainResidual`, or with dropout, or noted. */
   readonly residual: (hidden: Value, branch: Value) => Value;
+  /** Place of every token in its row, int64 [rows, tokens]: what families look up that add learned positions to their hidden states. */
+  readonly positions: Value;
 }
 
 /** hidden + branch. */
@@ -46,7 +49,10 @@ export interface LanguageModel {
   readonly maxPositions: number;
   /** All weights, a tied one once: what full fine-tuning trains. */
   readonly parameterCount: number;
-  readonly rotary: Rotary;
+  /** null: positions are learned, and added where the layers begin. */
+  readonly rotary: Rotary | null;
+  /** What all names begin with but that of the head; a checkpoint that was saved without a head lacks it. */
+  readonly prefix: string;
   /** Input and output embedding are one tensor, under either name. */
   readonly tiedNames: readonly [string, string] | null;
   /** Every projection, layer by layer. */
@@ -54,7 +60,7 @@ export interface LanguageModel {
 
   /** ids int64 [rows, tokens] → [rows, tokens, hiddenSize]. */
   embed(g: Graph, weights: WeightSource, ids: Value): Value;
-  /** All decoder layers, [rows, tokens, hiddenSize] → the same, before the final norm. */
+  /** All decoder layers, and before them learned positions: [rows, tokens, hiddenSize] → the same, before the final norm. */
   layers(g: Graph, weights: WeightSource, hidden: Value, blocks: Blocks): Value;
   /** Final norm and output embedding, [n, hiddenSize] → [n, vocabSize]. */
   logits(g: Graph, weights: WeightSource, hidden: Value): Value;
@@ -68,4 +74,23 @@ export function frozenProjection(g: Graph, weights: WeightSource, module: Linear
       ? linear(g, x, weights.value(g, `${name}.weight`, [outFeatures, inFeatures]))
       : matmul(g, x, weights.value(g, `${name}.weight`, [inFeatures, outFeatures]));
   return module.bias ? add(g, y, weights.value(g, `${name}.bias`, [outFeatures])) : y;
+}
+
+/**
+ * What every `Blocks.attend` does first with queries and keys, [rows, tokens, heads · headDim]: turns them by their positions, int64
+ * [rows, tokens], all below `maxLength`. Where positions are learned it leaves them alone.
+ */
+export function rotation(
+  g: Graph,
+  { rotary: angles, headDim }: Pick<LanguageModel, 'rotary' | 'headDim'>,
+  maxLength: number,
+  positions: Value,
+): (x: Value) => Value {
+  if (angles === null) return (x) => x;
+  const turns = Array.from({ length: maxLength }, (_, position) =>
+    angles.inverseFrequencies.map((each) => position * each),
+  ).flat();
+  const cos = float32(g, 'rotary.cos', [maxLength, headDim / 2], turns.map(Math.cos));
+  const sin = float32(g, 'rotary.sin', [maxLength, headDim / 2], turns.map(Math.sin));
+  return (x) => rotary(g, x, positions, cos, sin);
 }

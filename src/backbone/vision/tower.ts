@@ -3,10 +3,11 @@
  * config.json describes the tower in a field of its own and whose other tensors are not read. CLIP and SigLIP name everything alike.
  */
 import { z } from 'zod';
+import { activation } from '../activation.js';
 import { parseWith } from '../config.js';
 import { chooseFeatures, type FeatureChoice, type FeatureOffer } from './features.js';
 import type { VisionModel } from './model.js';
-import { activation, checkSizes, dense, sharedFields, size, square, transformer } from './transformer.js';
+import { checkSizes, dense, sharedFields, size, square, transformer } from './transformer.js';
 
 /** How one kind of tower differs from another, beyond its configuration. */
 export interface Tower extends Pick<FeatureOffer, 'family' | 'lastIsNormed' | 'layer'> {

@@ -5,12 +5,12 @@
  */
 import { z } from 'zod';
 import { AppError } from '../../errors.js';
-import { gelu, quickGelu } from '../../onnx/activation.js';
 import type { Graph, Value } from '../../onnx/graph.js';
 import { layerNorm } from '../../onnx/norm.js';
-import { add, concat, float32, linear, matmul, mul, repeatRows, reshape, silu, split, transpose } from '../../onnx/ops.js';
+import { add, concat, float32, linear, matmul, mul, repeatRows, reshape, split, transpose } from '../../onnx/ops.js';
 import { softmax } from '../../onnx/reduce.js';
 import type { Dim } from '../../onnx/shape.js';
+import { activation } from '../activation.js';
 import { bicubic } from './bicubic.js';
 import type { Features } from './features.js';
 import type { VisionModel, VisionWeights } from './model.js';
@@ -40,22 +40,6 @@ export const edges = z
 export const square = edges.refine(([height, width]) => height === width, {
   error: ({ input }) => `Expected equal height and width but received ${JSON.stringify(input)}`,
 });
-
-type Activation = (g: Graph, x: Value) => Value;
-const tanhGelu: Activation = (g, x) => gelu(g, x, 'tanh');
-
-/** By transformers' names. */
-const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map<string, Activation>([
-  ['gelu', (g, x) => gelu(g, x)],
-  ['gelu_new', tanhGelu],
-  ['gelu_fast', tanhGelu],
-  ['gelu_pytorch_tanh', tanhGelu],
-  ['quick_gelu', quickGelu],
-  ['silu', silu],
-]);
-
-/** One of those names → what it does. */
-export const activation = z.literal([...ACTIVATIONS.keys()]).transform((name) => ACTIVATIONS.get(name) as Activation);
 
 /** What every family's config.json says in the same words. */
 export const sharedFields = {

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkPattern, firstMatches, translate } from '../../../src/adapter/pattern.js';
-import { hasSuffix, matchPattern, matchTargets, type Targeting } from '../../../src/adapter/targets.js';
+import { hasSuffix, matchPattern, matchTargets, namesOf, type Targeting } from '../../../src/adapter/targets.js';
 import type { LinearModule } from '../../../src/backbone/module.js';
 import { Faults } from '../../../src/tensor/faults.js';
 
@@ -28,6 +28,22 @@ function matched(targeting: Partial<Targeting>): string[] {
   faults.check('adapter_invalid', 'probe');
   return result.map(({ name }) => name.replace('model.layers.', ''));
 }
+
+describe('namesOf', () => {
+  const blocks = [0, 10].flatMap((layer) =>
+    ['attn.c_attn', 'attn.c_proj', 'mlp.c_proj', 'fc1'].map((name) => linear(`h.${layer}.${name}`)),
+  );
+  it.each([
+    ['the last component where that is exact', /c_attn|c_proj/, ['c_attn', 'c_proj']],
+    ['one component more where others end likewise', /c_attn|mlp/, ['c_attn', 'mlp.c_proj']],
+    ['full names where layers differ, of all', /10\.fc1|c_attn/, ['h.0.attn.c_attn', 'h.10.attn.c_attn', 'h.10.fc1']],
+  ])('gives %s', (_, chosen, names) => {
+    const modules = blocks.filter(({ name }) => chosen.test(name));
+    expect(namesOf(modules, blocks)).toEqual(names);
+    const targeting: Targeting = { modules: names, exclude: [], layers: null, layersPattern: [] };
+    expect(matchTargets(targeting, blocks, new Faults())).toEqual(modules);
+  });
+});
 
 describe('target_modules', () => {
   it.each<[string, Partial<Targeting>, string[]]>([

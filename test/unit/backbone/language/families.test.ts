@@ -1,7 +1,9 @@
 /** What each family makes of config.json files as checkpoints have them, and the rotary settings in every spelling. */
 import { describe, expect, it } from 'vitest';
+import { readGpt2 } from '../../../../src/backbone/language/gpt2.js';
 import { readLlama } from '../../../../src/backbone/language/llama.js';
 import { readMistral } from '../../../../src/backbone/language/mistral.js';
+import { readOpt } from '../../../../src/backbone/language/opt.js';
 import { readPhi3 } from '../../../../src/backbone/language/phi3.js';
 import { readQwen2 } from '../../../../src/backbone/language/qwen2.js';
 import { readQwen3 } from '../../../../src/backbone/language/qwen3.js';
@@ -142,6 +144,53 @@ const PHI3 = {
   vocab_size: 32_064,
 };
 
+const GPT2 = {
+  activation_function: 'gelu_new',
+  architectures: ['GPT2LMHeadModel'],
+  attn_pdrop: 0.1,
+  bos_token_id: 50_256,
+  embd_pdrop: 0.1,
+  eos_token_id: 50_256,
+  initializer_range: 0.02,
+  layer_norm_epsilon: 1e-5,
+  model_type: 'gpt2',
+  n_ctx: 1024,
+  n_embd: 768,
+  n_head: 12,
+  n_layer: 12,
+  n_positions: 1024,
+  resid_pdrop: 0.1,
+  summary_type: 'cls_index',
+  task_specific_params: { 'text-generation': { do_sample: true, max_length: 50 } },
+  vocab_size: 50_257,
+};
+
+const OPT_350M = {
+  _remove_final_layer_norm: false,
+  activation_dropout: 0,
+  activation_function: 'relu',
+  architectures: ['OPTForCausalLM'],
+  attention_dropout: 0,
+  bos_token_id: 2,
+  do_layer_norm_before: false,
+  dropout: 0.1,
+  eos_token_id: 2,
+  ffn_dim: 4096,
+  hidden_size: 1024,
+  init_std: 0.02,
+  layerdrop: 0,
+  max_position_embeddings: 2048,
+  model_type: 'opt',
+  num_attention_heads: 16,
+  num_hidden_layers: 24,
+  pad_token_id: 1,
+  prefix: '</s>',
+  torch_dtype: 'float16',
+  use_cache: true,
+  vocab_size: 50_272,
+  word_embed_proj_dim: 512,
+};
+
 describe('checkpoints people have, with the number of parameters that they are known to have', () => {
   it.each([
     ['SmolLM2 135M', readLlama, SMOLLM2, 134_515_008, 8192],
@@ -150,6 +199,10 @@ describe('checkpoints people have, with the number of parameters that they are k
     ['Phi 3 mini 4k', readPhi3, PHI3, 3_821_079_552, 2047],
     ['Qwen 2.5 0.5B', readQwen2, QWEN2_5, 494_032_768, 32_768],
     ['Qwen 3 0.6B', readQwen3, QWEN3, 596_049_920, 40_960],
+    ['GPT-2', readGpt2, GPT2, 124_439_808, 1024],
+    ['GPT-2 XL', readGpt2, { ...GPT2, n_embd: 1600, n_head: 25, n_layer: 48 }, 1_557_611_200, 1024],
+    ['OPT 125M', readOpt, { model_type: 'opt' }, 125_239_296, 2048],
+    ['OPT 350M', readOpt, OPT_350M, 331_196_416, 2048],
   ])('%s', (_, read, config, parameterCount, maxPositions) => {
     expect(read(config, 'config.json')).toMatchObject({ family: config.model_type, parameterCount, maxPositions });
   });
@@ -178,7 +231,7 @@ describe('a window', () => {
 describe('rotary positions', () => {
   const frequencies = (change: object): readonly number[] => {
     const { rope_scaling: __, rope_theta: _, ...rest } = LLAMA_3_2;
-    return readLlama({ ...rest, ...change }, 'config').rotary.inverseFrequencies;
+    return readLlama({ ...rest, ...change }, 'config').rotary?.inverseFrequencies ?? [];
   };
   const { rope_type: type, ...numbers } = LLAMA3;
 
@@ -226,5 +279,34 @@ describe('rotary positions', () => {
     );
     expect(() => frequencies({ rope_scaling: { type } })).toThrow(/factor: .*low_freq_factor: .*high_freq_factor: /);
     expect(() => frequencies({ rope_parameters: { partial_rotary_factor: 0.5 } })).toThrow('Expected every dimension to rotate');
+  });
+});
+
+describe('gpt2 and opt refuse, in a sentence', () => {
+  it.each([
+    [
+      'add_cross_attention: Expected attention within the text alone: cross-attention is not implemented',
+      { add_cross_attention: true },
+    ],
+    ['n_head: Expected a divisor of n_embd 768 but received 10', { n_head: 10 }],
+    ['n_positions: Expected number but received "1024"', { n_positions: '1024' }],
+    ['layer_norm_epsilon: ', { layer_norm_epsilon: 0 }],
+  ])('%s', (sentence, change) => {
+    expect(() => readGpt2({ ...GPT2, ...change }, 'config')).toThrow(`config: ${sentence}`);
+  });
+
+  it.each([
+    ['num_attention_heads: Expected a divisor of hidden_size 1024 but received 24', { num_attention_heads: 24 }],
+    ['do_layer_norm_before: Expected boolean but received 1', { do_layer_norm_before: 1 }],
+    ['word_embed_proj_dim: ', { word_embed_proj_dim: 0 }],
+  ])('%s', (sentence, change) => {
+    expect(() => readOpt({ ...OPT_350M, ...change }, 'config')).toThrow(`config: ${sentence}`);
+  });
+
+  it('activations that they do not know, with those that they do', () => {
+    const sentence =
+      'activation_function: Expected "gelu" or "gelu_new" or "gelu_fast" or "gelu_pytorch_tanh" or "quick_gelu" or "relu" or "silu" but received "tanh"';
+    expect(() => readGpt2({ ...GPT2, activation_function: 'tanh' }, 'config')).toThrow(`config: ${sentence}`);
+    expect(() => readOpt({ ...OPT_350M, activation_function: 'tanh' }, 'config')).toThrow(`config: ${sentence}`);
   });
 });

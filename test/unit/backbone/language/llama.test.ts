@@ -128,8 +128,8 @@ describe('description', () => {
     const language = await readLanguageModel(folder);
     expect(language).toMatchObject({ hiddenSize: 24, layerCount: 1, heads: 3, kvHeads: 1, headDim: 24, vocabSize: 24 });
     expect(language).toMatchObject({ maxPositions: 64, tiedNames: null });
-    expect(language.rotary.inverseFrequencies).toHaveLength(12);
-    expect(language.rotary.inverseFrequencies[1]).toBeCloseTo(500_000 ** (-2 / 24), 12);
+    expect(language.rotary?.inverseFrequencies).toHaveLength(12);
+    expect(language.rotary?.inverseFrequencies[1]).toBeCloseTo(500_000 ** (-2 / 24), 12);
     const shapes = language.modules.map(({ name, inFeatures, outFeatures }) => [name, inFeatures, outFeatures]);
     expect(shapes).toEqual([
       ['model.layers.0.self_attn.q_proj', 24, 72],
@@ -157,7 +157,7 @@ describe('description', () => {
     const config = { model_type: 'llama', hidden_size: 64, intermediate_size: 8, num_hidden_layers: 1 };
     const sizes = { num_attention_heads: 4, vocab_size: 10, rope_scaling: null };
     const second = (rest: object): number | undefined =>
-      readLlama({ ...config, ...sizes, ...rest }, 'config').rotary.inverseFrequencies[1];
+      readLlama({ ...config, ...sizes, ...rest }, 'config').rotary?.inverseFrequencies[1];
     expect(second({})).toBeCloseTo(10_000 ** (-2 / 16), 12);
     expect(second({ rope_theta: 1000 })).toBeCloseTo(1000 ** (-2 / 16), 12);
     expect(readLlama({ ...config, ...sizes }, 'config')).toMatchObject({ kvHeads: 4, headDim: 16, maxPositions: 2048 });
@@ -180,7 +180,7 @@ describe('refusals', () => {
     await expect(readLanguageModel(folder)).rejects.toMatchObject({
       code: 'unsupported_model',
       message: expect.stringContaining(
-        'Expected a language model_type of llama, mistral, phi3, qwen2, qwen3 but received mamba',
+        'Expected a language model_type of gpt2, llama, mistral, opt, phi3, qwen2, qwen3 but received mamba',
       ) as string,
     });
     await writeFile(path.join(folder, 'config.json'), 'null');
@@ -244,6 +244,22 @@ describe('refusals', () => {
         'Expected model.layers.0.input_layernorm.weight to be float32, float16 or bfloat16 but received int32',
       ].toSorted(),
     );
+  });
+
+  it('no checkpoint that was saved without a head, where that is tied', async () => {
+    const folder = await altered(
+      (tensors) => {
+        for (const [name, value] of Array.from(tensors)) {
+          tensors.delete(name);
+          tensors.set(name.replace(/^model\./, ''), value);
+        }
+      },
+      { tie_word_embeddings: true },
+    );
+    const rows = oracle('biases').ids.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
+    const [bare, whole] = await Promise.all([openDecoder(folder), openDecoder(`${FIXTURES}biases`)]);
+    expect(await bare.score(rows)).toEqual(await whole.score(rows));
+    await Promise.all([bare.close(), whole.close()]);
   });
 
   it('a head that is neither there nor tied', async () => {

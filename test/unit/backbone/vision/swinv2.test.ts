@@ -114,7 +114,7 @@ describe('refusals', () => {
     const config = {
       depths: [2, 0],
       embed_dim: 0.5,
-      hidden_act: 'relu',
+      hidden_act: 'tanh',
       image_size: [8, 8, 8],
       layer_norm_eps: 0,
       mlp_ratio: '4',
@@ -127,11 +127,11 @@ describe('refusals', () => {
       window_size: 65,
     };
     const edges = 'Expected a number or [height, width], each from 1 to 4096, but received';
-    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'silu'];
+    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'];
     expect(await faultsOf(config)).toEqual([
       'depths.1: Too small: expected number to be >0',
       'embed_dim: Expected int but received 0.5',
-      `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "relu"`,
+      `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "tanh"`,
       `image_size: ${edges} [8,8,8]`,
       'layer_norm_eps: Too small: expected number to be >0',
       'mlp_ratio: Expected number but received "4"',

@@ -182,12 +182,12 @@ describe('refusals', () => {
     ['clip', 'vision_config.'],
     ['siglip', 'vision_config.'],
   ])('every setting of %s that it does not implement, at once, by file and field', async (model_type, before) => {
-    const tower = { hidden_act: 'relu', image_size: [14, 28], patch_size: 0, num_channels: 1, layer_norm_eps: '0' };
+    const tower = { hidden_act: 'tanh', image_size: [14, 28], patch_size: 0, num_channels: 1, layer_norm_eps: '0' };
     const error = await refusal(read(before === '' ? { model_type, ...tower } : { model_type, vision_config: tower }));
-    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'silu'];
+    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'];
     expect(error).toMatchObject({ code: 'invalid_file', message: expect.stringContaining(`${scratch}/config.json: `) });
     expect([...(error.faults ?? [])].sort()).toEqual([
-      `${before}hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "relu"`,
+      `${before}hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "tanh"`,
       `${before}image_size: Expected equal height and width but received [14,28]`,
       `${before}layer_norm_eps: Expected number but received "0"`,
       `${before}num_channels: Expected 3 but received 1`,

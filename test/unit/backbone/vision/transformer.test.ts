@@ -109,7 +109,7 @@ describe('refusals', () => {
 
   it.each(['vit', 'deit', 'dinov2'])('every setting of %s that it does not implement, at once', async (model_type) => {
     const config = {
-      hidden_act: 'relu',
+      hidden_act: 'tanh',
       image_size: [8, 8, 8],
       patch_size: 0,
       num_channels: 1,
@@ -117,9 +117,9 @@ describe('refusals', () => {
       qkv_bias: 1,
     };
     const edges = 'Expected a number or [height, width], each from 1 to 4096, but received';
-    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'silu'];
+    const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'];
     expect(await faultsOf({ model_type, ...config })).toEqual([
-      `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "relu"`,
+      `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "tanh"`,
       `image_size: ${edges} [8,8,8]`,
       'layer_norm_eps: Expected number but received "0"',
       'num_channels: Expected 3 but received 1',
