@@ -41,9 +41,12 @@ function plain({ facts, ...rest }: Part): object {
   return { ...rest, facts: Object.fromEntries(facts.map(({ name, value }) => [name, value])) };
 }
 
+/** A fact's name in words: what its unit is, its text says. */
+const labelOf = (name: string): string => (name === 'bytes' ? 'size' : name.replace('_bytes', '').replaceAll('_', ' '));
+
 function partText({ kind, folder, facts, notes, faults }: Part): string {
-  const width = Math.max(0, ...facts.map(({ name }) => name.length));
-  const rows = facts.map(({ name, text }) => `  ${name.replaceAll('_', ' ').padEnd(width)}  ${text}`);
+  const width = Math.max(0, ...facts.map(({ name }) => labelOf(name).length));
+  const rows = facts.map(({ name, text }) => `  ${labelOf(name).padEnd(width)}  ${text}`);
   const head = `${TITLES[kind]} ${folder}: ${faults.length === 0 ? 'fits' : 'does not fit'}`;
   const found = faults.length === 0 ? [] : [`  ${faults.length} ${faults.length === 1 ? 'fault' : 'faults'}:`];
   for (const { sentence, advice } of faults)
