@@ -101,6 +101,14 @@ export class AppError extends Error {
     return (TABLE[this.code] as ErrorRow).retryable === true;
   }
 
+  /** Each fault as a sentence by itself, with the subject that `ofFaults` puts before all of them. */
+  get sentences(): readonly string[] {
+    if (this.faults === undefined) return [this.message];
+    const together = `: ${this.faults.join('; ')}`;
+    const subject = this.message.endsWith(together) ? `${this.message.slice(0, -together.length)}: ` : '';
+    return this.faults.map((fault) => `${subject}${fault}`);
+  }
+
   /** One error for all faults of one thing: `subject: first; second; ...`. */
   static ofFaults(code: ErrorCode, subject: string, faults: readonly string[], options: AppErrorOptions = {}): AppError {
     return new AppError(code, `${subject}: ${faults.join('; ')}`, { ...options, faults });

@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { AppError } from '../errors.js';
 import { Faults } from '../tensor/faults.js';
 import { FileFaults } from './faults.js';
 import { chunks, MAX_JSON_BYTES, openFile, readFile } from './file.js';
@@ -46,22 +47,37 @@ export async function digestFolder(folder: string): Promise<{ digest: string; by
   const hash = new ContentHash();
   let total = 0;
   for (const path of await listPaths(folder)) {
-    const file = await openFile(join(folder, path));
-    if (file === undefined) continue;
-    try {
-      hash.file(path, file.bytes);
-      for await (const chunk of chunks(file)) hash.update(chunk);
-      total += file.bytes;
-    } finally {
-      await file.handle.close();
-    }
+    total += await under(path, () => hashFile(join(folder, path), path, hash));
   }
   return { digest: hash.digest(), bytes: total };
 }
 
+/** What is refused of a file, under its name. */
+async function under<T>(path: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    throw AppError.ofFaults(error.code, path, [error.message], { cause: error });
+  }
+}
+
+/** The bytes of one file, none where there is no such file; `path` is what it is called in the hash. */
+async function hashFile(place: string, path: string, hash: ContentHash): Promise<number> {
+  const file = await openFile(place);
+  if (file === undefined) return 0;
+  try {
+    hash.file(path, file.bytes);
+    for await (const chunk of chunks(file)) hash.update(chunk);
+    return file.bytes;
+  } finally {
+    await file.handle.close();
+  }
+}
+
 /** The paths that may define the adapter in a folder: which contexts it has is in its manifest. */
 async function listPaths(folder: string): Promise<string[]> {
-  const bytes = await readFile(join(folder, MANIFEST_FILE), MAX_JSON_BYTES);
+  const bytes = await under(MANIFEST_FILE, () => readFile(join(folder, MANIFEST_FILE), MAX_JSON_BYTES));
   if (bytes === undefined) return definingPaths(null);
   return definingPaths(parseManifest(bytes, new FileFaults(MANIFEST_FILE, new Faults())));
 }

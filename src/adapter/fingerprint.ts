@@ -16,7 +16,7 @@ const known = new Map<string, { readonly version: string; readonly fingerprint: 
  */
 export async function fingerprint(folder: string): Promise<string> {
   const names = await listFiles(folder);
-  const stats = await Promise.all(names.map((name) => stat(join(folder, name))));
+  const stats = await Promise.all(names.map((name) => under(join(folder, name), (path) => stat(path))));
   const version = stats.map(({ size, mtimeMs, ino }, index) => `${names[index]} ${size} ${mtimeMs} ${ino}`).join('\n');
   const before = known.get(folder);
   if (before?.version === version) return before.fingerprint;
@@ -45,21 +45,31 @@ async function listFiles(folder: string): Promise<string[]> {
   try {
     return (await readdir(folder)).filter((name) => name === 'config.json' || /^model.*\.safetensors$/.test(name)).sort();
   } catch (cause) {
-    throw AppError.ofFaults('invalid_file', folder, [`Expected a checkpoint folder (${String(cause)})`], { cause });
+    throw AppError.ofFaults('invalid_file', folder, [`Expected a checkpoint folder but received ${String(cause)}`], { cause });
   }
 }
 
 async function hashFiles(folder: string, names: readonly string[]): Promise<string> {
   const hash = new ContentHash();
   for (const name of names) {
-    const file = await openFile(join(folder, name));
-    if (file === undefined) throw AppError.ofFaults('invalid_file', folder, [`Expected ${name} but it is gone`]);
-    try {
-      hash.file(name, file.bytes);
-      for await (const chunk of chunks(file)) hash.update(chunk);
-    } finally {
-      await file.handle.close();
-    }
+    await under(join(folder, name), async (path) => {
+      const file = await openFile(path);
+      if (file === undefined) throw new AppError('invalid_file', 'Expected a file but received none: it went away meanwhile');
+      try {
+        hash.file(name, file.bytes);
+        for await (const chunk of chunks(file)) hash.update(chunk);
+      } finally {
+        await file.handle.close();
+      }
+    });
   }
   return hash.digest();
+}
+
+/** What is refused of a file, by us or the system, under its name. */
+async function under<T>(path: string, action: (path: string) => Promise<T>): Promise<T> {
+  return action(path).catch((cause: unknown) => {
+    const known = cause instanceof AppError ? cause.message : `Expected a readable file but received ${String(cause)}`;
+    throw AppError.ofFaults('invalid_file', path, [known], { cause });
+  });
 }

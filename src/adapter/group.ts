@@ -73,7 +73,7 @@ export function buildGroup(
 }
 
 /** Checks that all values are finite, and names the first that is not. */
-function checkFinite(values: Float32Array, what: string, faults: Faults): boolean {
+export function checkFinite(values: Float32Array, what: string, faults: Faults): boolean {
   for (let i = 0; i < values.length; i++) {
     if (!Number.isFinite(values[i])) {
       faults.add(`Expected finite numbers in ${what} but received ${values[i]} at index ${i}`);

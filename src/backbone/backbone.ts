@@ -10,7 +10,7 @@ import type { AdapterTarget } from './module.js';
 import { readVisionModel } from './vision/families.js';
 import type { FeatureChoice } from './vision/features.js';
 import type { VisionModel } from './vision/model.js';
-import { readProcessor } from './vision/processor.js';
+import { type Processor, readProcessor } from './vision/processor.js';
 import type { Normalisation, PixelRecipe } from './vision/recipe.js';
 import { Weights } from './weights.js';
 
@@ -56,7 +56,17 @@ export async function describeBackbone(manifest: BackboneManifest): Promise<Back
 }
 
 async function describeVision(folder: string, choice?: FeatureChoice): Promise<VisionPart> {
-  const [model, { recipe, normalisation }] = await Promise.all([readVisionModel(folder, choice), readProcessor(folder)]);
+  const [model, processor] = await Promise.all([readVisionModel(folder, choice), readProcessor(folder)]);
+  return visionPart(folder, model, processor, choice);
+}
+
+/** An encoder and its processor together. Throws `unsupported_model` where the one cannot see what the other makes. */
+export function visionPart(
+  folder: string,
+  model: VisionModel,
+  { recipe, normalisation }: Processor,
+  choice?: FeatureChoice,
+): VisionPart {
   const imageTokens = model.imageTokens(recipe.height, recipe.width);
   return { folder, model, ...(choice && { choice }), recipe, normalisation, imageTokens };
 }
@@ -67,7 +77,7 @@ export async function openWeights(
   language?: LanguageModel,
 ): Promise<{ checkpoint: Checkpoint; weights: Weights }> {
   const checkpoint = await (language ? openLanguage(folder, language) : Checkpoint.open(folder));
-  return { checkpoint, weights: new Weights(folder, checkpoint) };
+  return { checkpoint, weights: new Weights(checkpoint) };
 }
 
 /** Opens a language model's checkpoint, in which each tensor is found under its family's names, whichever it is stored under. */

@@ -37,11 +37,26 @@ const Manifest = z.strictObject({
   ...featureFields,
 });
 
+/** What a file says of a backbone, and what of it is not where it should be. */
+export interface LocatedBackbone {
+  readonly manifest: BackboneManifest;
+  /** The file, which opens the message of its faults. */
+  readonly file: string;
+  readonly faults: readonly string[];
+}
+
 /**
  * Reads a backbone from its folder, its `backbone.json`, or a Hugging Face language folder (then text only, named after the folder).
  * Throws `invalid_file` naming every fault.
  */
 export async function readBackbone(location: string): Promise<BackboneManifest> {
+  const { manifest, file, faults } = await locateBackbone(location);
+  if (faults.length > 0) throw AppError.ofFaults('invalid_file', file, faults);
+  return manifest;
+}
+
+/** The same for who goes on with what is there. Throws `invalid_file` only where nothing is said of any checkpoint. */
+export async function locateBackbone(location: string): Promise<LocatedBackbone> {
   const absolute = path.resolve(location);
   const info = await stat(absolute).catch(() => undefined);
   if (!info) throw new AppError('invalid_file', `Expected a backbone folder or ${FILE} at ${absolute} but there is nothing`);
@@ -49,28 +64,31 @@ export async function readBackbone(location: string): Promise<BackboneManifest> 
   if (await exists(path.join(absolute, FILE))) return readManifest(absolute, FILE);
 
   const config = await readJson(absolute, 'config.json');
-  if (config !== undefined) return { name: path.basename(absolute), languageFolder: absolute, visionFolder: null };
+  if (config !== undefined) {
+    const manifest = { name: path.basename(absolute), languageFolder: absolute, visionFolder: null };
+    return { manifest, file: path.join(absolute, 'config.json'), faults: [] };
+  }
   throw new AppError(
     'invalid_file',
     `${absolute}: Expected a ${FILE}, or a language checkpoint's config.json, but there is neither`,
   );
 }
 
-async function readManifest(folder: string, file: string): Promise<BackboneManifest> {
-  const subject = path.join(folder, file);
-  const manifest = parseWith(Manifest, await requireJson(folder, file), subject);
+async function readManifest(folder: string, name: string): Promise<LocatedBackbone> {
+  const file = path.join(folder, name);
+  const manifest = parseWith(Manifest, await requireJson(folder, name), file);
   const languageFolder = path.resolve(folder, manifest.language);
   const visionFolder = manifest.vision == null ? null : path.resolve(folder, manifest.vision);
 
-  const choice = choiceOf(subject, manifest);
+  const choice = choiceOf(file, manifest);
   const faults = choice && visionFolder === null ? choiceFaults(choice, 'there is no vision encoder') : [];
   for (const [key, checkpoint] of Object.entries({ language: languageFolder, vision: visionFolder })) {
     if (checkpoint !== null && !(await exists(path.join(checkpoint, 'config.json')))) {
       faults.push(`${key}: Expected a checkpoint folder with config.json at ${checkpoint} but there is none`);
     }
   }
-  if (faults.length > 0) throw AppError.ofFaults('invalid_file', subject, faults);
-  return { name: manifest.name, languageFolder, visionFolder, ...(choice && { visionFeatures: choice }) };
+  const parts = { name: manifest.name, languageFolder, visionFolder, ...(choice && { visionFeatures: choice }) };
+  return { manifest: parts, file, faults };
 }
 
 async function exists(file: string): Promise<boolean> {

@@ -2,12 +2,13 @@
  * Text to token ids and back, from a checkpoint's `tokenizer.json`. A thin layer over Hugging Face's pure JavaScript tokenizers that pins
  * down what the rest relies on: BOS comes first, decoding never rewrites spaces, and the end-of-sequence ids are the model's own.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as TokenizersJs } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import { parseWith, readJson, requireJson } from './config.js';
+import { quote } from '../tensor/json.js';
+import { parseWith, readJson, readText, requireJson } from './config.js';
 
 /** The largest in use (256,000 tokens, with merges) are about 35 MB. */
 const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
@@ -23,10 +24,20 @@ interface RawTokenizer {
 const Raw = TokenizersJs as unknown as new (tokenizer: object, config: object) => RawTokenizer;
 
 const tokenId = z.int().nonnegative();
-const ids = z.union([tokenId, z.array(tokenId)]).nullish();
+const ids = z
+  .union([tokenId, z.array(tokenId)], {
+    error: ({ input }) => `Expected a token id, or a list of them, but received ${quote(input)}`,
+  })
+  .nullish();
 const ModelConfig = z.looseObject({ bos_token_id: tokenId.nullish(), eos_token_id: ids });
 const AddedToken = z.looseObject({ content: z.string() });
-const TokenizerConfig = z.looseObject({ bos_token: z.union([z.string(), AddedToken]).nullish() });
+const TokenizerConfig = z.looseObject({
+  bos_token: z
+    .union([z.string(), AddedToken], {
+      error: ({ input }) => `Expected a token, or an object with its content, but received ${quote(input)}`,
+    })
+    .nullish(),
+});
 
 export class Tokenizer {
   readonly #raw: RawTokenizer;
@@ -38,16 +49,13 @@ export class Tokenizer {
   /** UTF-16 units of the longest token: no text of n of them is fewer than n / longestToken tokens. */
   readonly longestToken: number;
 
-  private constructor(raw: RawTokenizer, bosId: number, eosIds: readonly number[]) {
+  private constructor({ raw, vocabSize, longestToken, special }: BuiltTokenizer, bosId: number, eosIds: readonly number[]) {
     this.#raw = raw;
     this.bosId = bosId;
     this.eosIds = eosIds;
-    const vocabulary = raw.get_vocab();
-    this.vocabSize = vocabulary.size;
-    let longest = 1;
-    for (const token of vocabulary.keys()) longest = Math.max(longest, token.length);
-    this.longestToken = longest;
-    this.#special = new Set([...raw.get_added_tokens_decoder()].filter(([, { special }]) => special).map(([id]) => id));
+    this.vocabSize = vocabSize;
+    this.longestToken = longestToken;
+    this.#special = special;
   }
 
   /** Reads `tokenizer.json` and the token ids of the config files beside it. Throws `invalid_file`. */
@@ -60,16 +68,16 @@ export class Tokenizer {
     const sampling = parseWith(ModelConfig, generation ?? {}, path.join(folder, 'generation_config.json'));
     const { bos_token: bosToken } = parseWith(TokenizerConfig, tokenizerConfig ?? {}, path.join(folder, 'tokenizer_config.json'));
 
-    const raw = build(folder, tokenizer, tokenizerConfig ?? {});
     const bosName = typeof bosToken === 'string' ? bosToken : bosToken?.content;
-    const bosId = raw.encode('').ids[0] ?? (bosName === undefined ? undefined : raw.token_to_id(bosName)) ?? model.bos_token_id;
+    const built = build(folder, tokenizer, tokenizerConfig ?? {}, bosName);
+    const bosId = built.bosId ?? model.bos_token_id;
     if (bosId == null)
       throw new AppError(
         'invalid_file',
         `${folder}: Expected a beginning-of-sequence token in tokenizer.json or config.json but there is none`,
       );
     const eosIds = new Set([model.eos_token_id ?? [], sampling.eos_token_id ?? []].flat());
-    return new Tokenizer(raw, bosId, [...eosIds]);
+    return new Tokenizer(built, bosId, [...eosIds]);
   }
 
   /** Token ids of a text, BOS first whatever the post-processor adds; `''` gives BOS alone. */
@@ -109,13 +117,15 @@ async function readTokenizer(folder: string): Promise<object> {
     throw new AppError('invalid_file', `${file}: Expected at most ${MAX_TOKENIZER_BYTES} bytes but received ${info.size}`);
   const value = await parseFile(file);
   if (typeof value !== 'object' || value === null)
-    throw new AppError('invalid_file', `${file}: Expected an object but received ${typeof value}`);
+    throw new AppError('invalid_file', `${file}: Expected an object but received ${quote(value)}`);
   return value;
 }
 
+/** Not through `parseJson`: a vocabulary has hundreds of thousands of keys, and the package takes the last of two as Python does. */
 async function parseFile(file: string): Promise<unknown> {
+  const text = await readText(file);
   try {
-    return JSON.parse(await readFile(file, 'utf8'));
+    return JSON.parse(text);
   } catch (error) {
     throw new AppError(
       'invalid_file',
@@ -124,9 +134,25 @@ async function parseFile(file: string): Promise<unknown> {
   }
 }
 
-function build(folder: string, tokenizer: object, config: object): RawTokenizer {
+/** What the package makes of a file, asked once for everything that it may fail at. */
+interface BuiltTokenizer {
+  readonly raw: RawTokenizer;
+  readonly vocabSize: number;
+  readonly longestToken: number;
+  readonly special: ReadonlySet<number>;
+  /** What it puts before a text, or else the id of the token of this name. */
+  readonly bosId: number | undefined;
+}
+
+function build(folder: string, tokenizer: object, config: object, bosName: string | undefined): BuiltTokenizer {
   try {
-    return new Raw(tokenizer, config);
+    const raw = new Raw(tokenizer, config);
+    const vocabulary = raw.get_vocab();
+    let longestToken = 1;
+    for (const token of vocabulary.keys()) longestToken = Math.max(longestToken, token.length);
+    const special = [...raw.get_added_tokens_decoder()].filter(([, added]) => added.special).map(([id]) => id);
+    const bosId = raw.encode('').ids[0] ?? (bosName === undefined ? undefined : raw.token_to_id(bosName));
+    return { raw, vocabSize: vocabulary.size, longestToken, special: new Set(special), bosId };
   } catch (error) {
     const file = path.join(folder, 'tokenizer.json');
     throw new AppError(

@@ -4,27 +4,37 @@
  * from config.json, so nothing of its size is allocated before a tensor of that size has been found.
  */
 import path from 'node:path';
-import { AppError } from '../errors.js';
 import type { Graph, Value } from '../onnx/graph.js';
 import { cast } from '../onnx/ops.js';
-import type { Checkpoint } from '../tensor/checkpoint.js';
+import type { Checkpoint, StoredTensor } from '../tensor/checkpoint.js';
 import { toFloat32 } from '../tensor/convert.js';
+import { Faults } from '../tensor/faults.js';
 
 const COMPUTE = 'float32';
 
 export class Weights {
-  readonly #folder: string;
   readonly #checkpoint: Checkpoint;
   readonly #faults = new Set<string>();
+  /** By the name in the file. */
+  readonly #used = new Map<string, StoredTensor>();
   /** What the graph's references are relative to: a session needs it. */
   readonly root: string;
   /** Bytes of the weights that the graph refers to. */
   bytes = 0;
 
-  constructor(folder: string, checkpoint: Checkpoint) {
-    this.#folder = folder;
+  constructor(checkpoint: Checkpoint) {
     this.root = checkpoint.root;
     this.#checkpoint = checkpoint;
+  }
+
+  /** The tensors that were asked for and are as they should be, a tied one once. */
+  get used(): readonly StoredTensor[] {
+    return [...this.#used.values()];
+  }
+
+  /** Names of those that nobody asked for. */
+  get unused(): readonly string[] {
+    return this.#checkpoint.names().filter((name) => !this.#used.has(name));
   }
 
   has(name: string): boolean {
@@ -55,7 +65,9 @@ export class Weights {
 
   /** Throws one `invalid_file` for all faults met so far. */
   check(): void {
-    if (this.#faults.size > 0) throw AppError.ofFaults('invalid_file', this.#folder, [...this.#faults]);
+    const faults = new Faults();
+    for (const fault of this.#faults) faults.add(fault);
+    faults.check('invalid_file', this.#checkpoint.file);
   }
 
   #entry(name: string, shape: readonly number[]) {
@@ -72,6 +84,7 @@ export class Weights {
       this.#faults.add(`Expected ${name} to be [${shape.join(', ')}] but received [${entry.shape.join(', ')}]`);
       return undefined;
     }
+    this.#used.set(entry.name, entry);
     return entry;
   }
 }

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import type { ExportFlags } from './adapters/export.js';
 import type { ImportFlags } from './adapters/import.js';
-import { tellFailure } from './failure.js';
+import { TROUBLE, tellFailure } from './failure.js';
 
 const IMPORT_HELP = `
 The files are copied byte for byte, and the adapter is checked in full against the backbone before anything is written. LoRA (rank_pattern,
@@ -32,9 +32,6 @@ Examples:
   $ graft adapters diff adapters/english adapters/pirate
   $ graft adapters diff adapters/formal peft/formal --json
 `;
-
-/** As diff's own: 1 is an answer. */
-const TROUBLE = 2;
 
 export function adaptersCommand(): Command {
   const adapters = new Command('adapters').description('Bring adapters in from PEFT, out to it, and compare them.');

@@ -5,8 +5,9 @@ import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
 import { flagOf, type Setting } from '../settings.js';
 import { TRAIN_HEADINGS, TRAIN_SETTINGS } from '../training/options.js';
 import { adaptersCommand } from './adapters.js';
+import type { DoctorFlags } from './doctor.js';
 import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
-import { tellFailure } from './failure.js';
+import { TROUBLE, tellFailure } from './failure.js';
 import type { ParamsFlags } from './params.js';
 import { PULL_SETTINGS } from './pull/options.js';
 
@@ -26,8 +27,19 @@ Examples:
 const INSPECT_HELP = `
 Examples:
   $ graft inspect models                                  what a backbone is made of
-  $ graft inspect adapters/alt-text                       what an adapter holds, and whether its files are in order
-  $ graft inspect adapters/alt-text --backbone models     whether it fits this backbone: every fault, matched modules
+  $ graft inspect adapters/alt-text --backbone models     what an adapter holds, module by module
+`;
+
+const DOCTOR_HELP = `
+Goes through what serving goes through, with serving's own code, and past the first fault to the next stage: all that does not fit is named at once,
+by file and tensor, with what was expected and what came, and what to do about it where that is known. Reads headers; --deep reads every number.
+Ends with 0 where everything fits, 1 where something does not, 2 where there is nothing to look at.
+
+Examples:
+  $ graft doctor models                                   a backbone: both of its checkpoints
+  $ graft doctor "$(graft pull OWNER/NAME)"               a language or vision checkpoint, before it is named in a backbone.json
+  $ graft doctor adapters/alt-text --backbone models      an adapter, ours or PEFT's
+  $ graft doctor models --deep --json
 `;
 
 const PARAMS_HELP = `
@@ -102,7 +114,7 @@ function program(): Command {
   });
   graft
     .command('inspect')
-    .description('Show what a backbone or an adapter folder holds, and what is wrong with it.')
+    .description('What graft doctor says of a backbone or an adapter, and every module that it has.')
     .argument('<folder>', 'a backbone folder (or backbone.json), or an adapter folder')
     .option('--backbone <folder>', 'the backbone that the adapter is for')
     .addHelpText('after', INSPECT_HELP)
@@ -111,6 +123,26 @@ function program(): Command {
       const { text, faulty } = await inspect(folder, backbone);
       console.log(text);
       if (faulty) process.exitCode = 1;
+    });
+  graft
+    .command('doctor')
+    .description('Say whether a checkpoint, a backbone or an adapter will work, and all that does not fit.')
+    .argument('<folder>', 'a checkpoint, a backbone (or its backbone.json), or an adapter')
+    .option('--backbone <folder>', 'the backbone that the adapter is for')
+    .option('--deep', 'read every number of the weights: are all finite?')
+    .option('--json', 'print JSON')
+    .addHelpText('after', DOCTOR_HELP)
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : TROUBLE))
+    .action(async (folder: string, flags: DoctorFlags) => {
+      try {
+        const { doctor } = await import('./doctor.js');
+        const { text, fits } = await doctor(folder, flags);
+        console.log(text);
+        process.exitCode = fits ? 0 : 1;
+      } catch (error) {
+        tellFailure(error);
+        process.exitCode = TROUBLE;
+      }
     });
   graft
     .command('params')

@@ -87,7 +87,7 @@ function conclusion(reference: Reference, { commit, files, fetched }: Pulled): s
   const isAdapter = files.some((path) => path === 'adapter.json' || path === 'adapter_config.json');
   const next = isAdapter
     ? `an adapter: make it one of --adapters with  ln -s FOLDER adapters/${reference.name}`
-    : 'name the folder in a backbone.json (models/README.md), or say what is in it with  graft inspect FOLDER';
+    : 'name the folder in a backbone.json (models/README.md);  graft doctor FOLDER  says whether it works';
   return `${what}, ${fetched === 0 ? 'all of them here before' : `${fetched} fetched`}; ${next}`;
 }
 

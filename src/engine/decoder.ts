@@ -3,13 +3,11 @@
  * It knows rows, tokens and adapters, not requests: what a row belongs to, and what is drawn from its logits, is batch.ts.
  */
 import type { LoadedAdapter } from '../adapter/adapter.js';
-import { type BackboneDescription, openWeights } from '../backbone/backbone.js';
-import { AppError } from '../errors.js';
-import { HEAD_DIM_STEP } from '../onnx/attention.js';
+import type { BackboneDescription } from '../backbone/backbone.js';
 import { float32, int32, int64, Session, type Tensor } from '../runtime/session.js';
 import { Bank } from './bank.js';
 import { KvCache } from './kv.js';
-import { type BankShape, buildProgram, names, type Variant } from './program.js';
+import { type BankShape, names, openProgram, type Variant } from './program.js';
 
 /** Below this, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model). */
 const MAX_LEAN_BYTES = 256 * 1024 * 1024;
@@ -79,13 +77,6 @@ export class Decoder {
 
   /** Builds the program that LoRA and BitFit need; the others follow when a batch first needs them. */
   static async open(backbone: BackboneDescription, options: DecoderOptions): Promise<Decoder> {
-    const { headDim } = backbone.language;
-    if (headDim % HEAD_DIM_STEP !== 0) {
-      throw new AppError(
-        'unsupported_model',
-        `${backbone.languageFolder}: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`,
-      );
-    }
     const { session, bank, weightBytes } = await openSession(backbone, 'rank', options);
     const decoder = new Decoder(backbone, options, bank, weightBytes);
     decoder.#sessions.set('rank', Promise.resolve(session));
@@ -240,12 +231,6 @@ function positions({ starts, lengths, tokens }: Run): BigInt64Array {
 }
 
 async function openSession(backbone: BackboneDescription, variant: Variant, options: DecoderOptions) {
-  const { language, languageFolder } = backbone;
-  const { checkpoint, weights } = await openWeights(languageFolder, language);
-  try {
-    const { model, bank, weightBytes } = buildProgram(language, weights, variant, options.maxLength);
-    return { session: await Session.open(model, { folder: weights.root, threads: options.threads }), bank, weightBytes };
-  } finally {
-    await checkpoint.close();
-  }
+  const { model, bank, weightBytes, weights } = await openProgram(backbone, variant, options.maxLength);
+  return { session: await Session.open(model, { folder: weights.root, threads: options.threads }), bank, weightBytes };
 }

@@ -12,11 +12,13 @@
  * Projections that read one input (q, k, v; gate, up) form a site and share one product with their A's side by side: fewer launches.
  * What a batch does not need costs a small model a good part of its step, so there are programs without it (`Variant`).
  */
+import { type BackboneDescription, openWeights } from '../backbone/backbone.js';
 import type { LanguageModel } from '../backbone/language/model.js';
 import { frozenProjection, plainResidual, rotation } from '../backbone/language/model.js';
 import type { LinearModule } from '../backbone/module.js';
 import type { Weights } from '../backbone/weights.js';
-import { groupQueryAttention } from '../onnx/attention.js';
+import { AppError } from '../errors.js';
+import { groupQueryAttention, HEAD_DIM_STEP } from '../onnx/attention.js';
 import { Graph, type Value } from '../onnx/graph.js';
 import { add, concat, gatherND, matmul, mul, scatterND, split, where } from '../onnx/ops.js';
 
@@ -63,8 +65,37 @@ export const names = {
   scale: (module: LinearModule) => `scale.${module.name}`,
 } as const;
 
+/** A program on a checkpoint's own weights. */
+export interface OpenedProgram extends Program {
+  readonly weights: Weights;
+}
+
+/**
+ * The program of a backbone, from its checkpoint's headers. Throws `unsupported_model` for heads that the runtime cannot do, `invalid_file` with
+ * every fault of the checkpoint.
+ */
+export async function openProgram(
+  { language, languageFolder }: Pick<BackboneDescription, 'language' | 'languageFolder'>,
+  variant: Variant,
+  maxLength: number,
+): Promise<OpenedProgram> {
+  const { headDim } = language;
+  if (headDim % HEAD_DIM_STEP !== 0) {
+    throw new AppError(
+      'unsupported_model',
+      `${languageFolder}/config.json: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`,
+    );
+  }
+  const { checkpoint, weights } = await openWeights(languageFolder, language);
+  try {
+    return { ...buildProgram(language, weights, variant, maxLength), weights };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
 /** Builds the decoder for rows of at most `maxLength` tokens. Throws `invalid_file` with every fault of the checkpoint. */
-export function buildProgram(language: LanguageModel, weights: Weights, variant: Variant, maxLength: number): Program {
+function buildProgram(language: LanguageModel, weights: Weights, variant: Variant, maxLength: number): Program {
   const g = new Graph();
   const sites: Site[] = [];
   const ids = g.input(names.ids, 'int64', ['rows', 'tokens']);

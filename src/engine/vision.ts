@@ -3,8 +3,8 @@
  * and no adapter ever touches them. Images are encoded one at a time: a run's numbers then do not depend on what else is waiting.
  */
 import { LRUCache } from 'lru-cache';
-import { openWeights, type VisionPart } from '../backbone/backbone.js';
-import { buildEncoder, FEATURES, PIXELS } from '../backbone/vision/encoder.js';
+import type { VisionPart } from '../backbone/backbone.js';
+import { FEATURES, openEncoder, PIXELS } from '../backbone/vision/encoder.js';
 import { AppError } from '../errors.js';
 import { Session, type Tensor, uint8 } from '../runtime/session.js';
 
@@ -30,13 +30,8 @@ export class VisionEncoder {
   }
 
   static async open(part: VisionPart, threads: number, cacheBytes: number): Promise<VisionEncoder> {
-    const { checkpoint, weights } = await openWeights(part.folder);
-    try {
-      const g = await buildEncoder(part, weights);
-      return new VisionEncoder(part, await Session.open(g.toModel(), { folder: weights.root, threads }), cacheBytes);
-    } finally {
-      await checkpoint.close();
-    }
+    const { graph, weights } = await openEncoder(part);
+    return new VisionEncoder(part, await Session.open(graph.toModel(), { folder: weights.root, threads }), cacheBytes);
   }
 
   /** Features [imageTokens, imageDim] if they are remembered; counts as a hit. */

@@ -102,7 +102,7 @@ export class RepositoryCache {
       const { weight_map: map } = JSON.parse(await readFile(path, 'utf8')) as { weight_map?: object };
       return Object.values(map ?? {}).map((shard) => join(dirname(index), String(shard)).replaceAll('\\', '/'));
     } catch (cause) {
-      throw AppError.ofFaults('invalid_file', path, [`Expected an index of weights (${String(cause)})`], { cause });
+      throw AppError.ofFaults('invalid_file', path, [`Expected an index of weights but received ${String(cause)}`], { cause });
     }
   }
 

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../errors.js';
+import { quote } from '../tensor/json.js';
 import { COMMIT, isPlainPath, type Reference, repositoryOf } from './reference.js';
 import { type Patience, retryAfterMs, retrying, Transient } from './retry.js';
 import type { HubSettings } from './settings.js';
@@ -11,6 +12,8 @@ import type { HubSettings } from './settings.js';
 const MAX_REDIRECTS = 8;
 const MAX_ANSWER_BYTES = 32 * 1024 ** 2;
 const MAX_PAGES = 200;
+/** Of an answer that is none, in its refusal. */
+const SHOWN_CHARACTERS = 40;
 const ANSWER_TIMEOUT_MS = 60_000;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
 /** What is no better the next time: a host that does not exist, or whose certificate is not to be trusted. */
@@ -140,10 +143,11 @@ export class HubClient {
       const what = reason === 'RevisionNotFound' ? `revision ${reference.revision} of ${repository}` : repository;
       return new AppError('not_found', `Expected ${what} to be at ${this.#settings.endpoint} but it is not`);
     }
-    if (status !== 401 && status !== 403) return strange(`Expected a file from ${target.host} but received status ${status}`);
+    if (status !== 401 && status !== 403)
+      return strange(`Expected a file of ${repository} from ${target.host} but received status ${status}`);
     if (target.origin !== this.#origin)
       return strange(
-        `Expected a file from ${target.host} but it refused (${status}): the link that the hub gave may have expired`,
+        `Expected a file of ${repository} from ${target.host} but it refused (${status}): the link that the hub gave may have expired`,
       );
     const next =
       this.#settings.token === null
@@ -195,13 +199,18 @@ async function readJson(response: Response): Promise<unknown> {
   let bytes = 0;
   for await (const chunk of bodyOf(response)) {
     bytes += chunk.byteLength;
-    if (bytes > MAX_ANSWER_BYTES) throw strange(`Expected an answer of at most ${MAX_ANSWER_BYTES} bytes but received more`);
+    if (bytes > MAX_ANSWER_BYTES)
+      throw strange(
+        `Expected an answer of at most ${MAX_ANSWER_BYTES} bytes from ${new URL(response.url).host} but received more`,
+      );
     chunks.push(chunk);
   }
+  const text = Buffer.concat(chunks).toString('utf8');
   try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    return JSON.parse(text);
   } catch (cause) {
-    throw strange(`Expected JSON from ${new URL(response.url).host} but received something else`, cause);
+    const { host, pathname } = new URL(response.url);
+    throw strange(`Expected JSON from ${host}${pathname} but received ${quote(text.slice(0, SHOWN_CHARACTERS))}`, cause);
   }
 }
 

@@ -23,6 +23,8 @@ const PICKLED = /\.(bin|bin\.index\.json|pt|pth|ckpt|pkl)$/;
 
 export class Checkpoint {
   readonly folder: string;
+  /** The file that says which tensors there are: the only one, or the index of several. */
+  readonly file: string;
   /** A folder that all files lie in, links followed. */
   readonly root: string;
   readonly #files: readonly SafetensorsFile[];
@@ -30,8 +32,10 @@ export class Checkpoint {
   /** For each name of a tied weight, all names it goes by. */
   readonly #aliases = new Map<string, readonly string[]>();
 
-  private constructor(folder: string, files: readonly SafetensorsFile[], paths: readonly string[]) {
+  private constructor(file: string, files: readonly SafetensorsFile[], paths: readonly string[]) {
+    const folder = dirname(file);
     this.folder = folder;
+    this.file = file;
     this.root = commonFolder(paths.map(dirname)) ?? folder;
     this.#files = files;
     for (const [index, file] of files.entries()) {
@@ -43,7 +47,7 @@ export class Checkpoint {
   /** Opens the folder's safetensors files. Throws AppError `invalid_file` that names every fault of index and shards. */
   static async open(folder: string): Promise<Checkpoint> {
     const names = new Set(await listFolder(folder));
-    if (names.has(SINGLE)) return Checkpoint.#of(folder, [await SafetensorsFile.open(join(folder, SINGLE))]);
+    if (names.has(SINGLE)) return Checkpoint.#of(join(folder, SINGLE), [await SafetensorsFile.open(join(folder, SINGLE))]);
     if (!names.has(INDEX)) throw notCheckpoint(folder, names);
 
     const faults = new Faults();
@@ -54,11 +58,11 @@ export class Checkpoint {
       await Promise.all([...files.values()].map((file) => file.close()));
       throw faults.error('invalid_file', join(folder, INDEX));
     }
-    return Checkpoint.#of(folder, [...files.values()]);
+    return Checkpoint.#of(join(folder, INDEX), [...files.values()]);
   }
 
-  static async #of(folder: string, files: readonly SafetensorsFile[]): Promise<Checkpoint> {
-    return new Checkpoint(folder, files, await Promise.all(files.map(({ path }) => realpath(path))));
+  static async #of(file: string, files: readonly SafetensorsFile[]): Promise<Checkpoint> {
+    return new Checkpoint(file, files, await Promise.all(files.map(({ path }) => realpath(path))));
   }
 
   /**
@@ -87,7 +91,7 @@ export class Checkpoint {
   async read(name: string): Promise<Tensor> {
     const stored = this.#find(name);
     if (stored === undefined) {
-      throw AppError.ofFaults('invalid_file', this.folder, [`Expected a tensor ${quote(name)} but received none`]);
+      throw AppError.ofFaults('invalid_file', this.file, [`Expected a tensor ${quote(name)} but received none`]);
     }
     return stored.file.read(stored.entry.name);
   }
@@ -115,7 +119,7 @@ async function listFolder(folder: string): Promise<string[]> {
   try {
     return await readdir(folder);
   } catch (cause) {
-    throw AppError.ofFaults('invalid_file', folder, [`Expected a checkpoint folder (${String(cause)})`], { cause });
+    throw AppError.ofFaults('invalid_file', folder, [`Expected a checkpoint folder but received ${String(cause)}`], { cause });
   }
 }
 
@@ -131,7 +135,12 @@ function notCheckpoint(folder: string, names: ReadonlySet<string>): AppError {
 /** Tensor name to shard file name; what is not a plain safetensors name inside the folder becomes a fault and is left out. */
 async function readWeightMap(path: string, faults: Faults): Promise<Map<string, string>> {
   const weightMap = new Map<string, string>();
-  const { size } = await stat(path);
+  const info = await stat(path).catch(() => undefined);
+  if (!info?.isFile()) {
+    faults.add('Expected a file but received something else');
+    return weightMap;
+  }
+  const { size } = info;
   if (size > MAX_INDEX_BYTES) {
     faults.add(`Expected an index of at most ${MAX_INDEX_BYTES} bytes but received ${size}`);
     return weightMap;

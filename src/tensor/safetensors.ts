@@ -6,6 +6,7 @@
  * the graph's initializers point into the file.
  */
 import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AppError } from '../errors.js';
@@ -125,8 +126,9 @@ export class SafetensorsFile {
 
   /** Throws AppError `invalid_file` where there is no such file, or with every fault of its header. */
   static async open(path: string): Promise<SafetensorsFile> {
-    const handle = await open(path, 'r').catch((error: unknown) => {
-      throw refusal(path, `Expected a readable file (${String(error)})`, error);
+    // Not blocking: opening a pipe would wait for a writer. Windows has no such flag, and no such pipes.
+    const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch((error: unknown) => {
+      throw refusal(path, `Expected a readable file but received ${String(error)}`, error);
     });
     try {
       const stat = await handle.stat();

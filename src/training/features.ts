@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { encoderFingerprint } from '../adapter/fingerprint.js';
-import { openWeights, type VisionPart } from '../backbone/backbone.js';
-import { buildEncoder, FEATURES, PIXELS } from '../backbone/vision/encoder.js';
+import type { VisionPart } from '../backbone/backbone.js';
+import { FEATURES, openEncoder, PIXELS } from '../backbone/vision/encoder.js';
 import type { Alteration } from '../images/alter.js';
 import { decodePixels } from '../images/decode.js';
 import type { ImageLimits } from '../images/protocol.js';
@@ -154,13 +154,8 @@ class LazyEncoder {
   }
 
   async #open(): Promise<Session> {
-    const { checkpoint, weights } = await openWeights(this.#part.folder);
-    try {
-      const graph = await buildEncoder(this.#part, weights);
-      return await Session.open(graph.toModel(), { folder: weights.root, threads: this.#threads });
-    } finally {
-      await checkpoint.close();
-    }
+    const { graph, weights } = await openEncoder(this.#part);
+    return Session.open(graph.toModel(), { folder: weights.root, threads: this.#threads });
   }
 
   async close(): Promise<void> {

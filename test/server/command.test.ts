@@ -155,7 +155,7 @@ describe('graft serve', () => {
 test('graft inspect shows a backbone, and an adapter against it; a misfit ends with 1', () => {
   const backbone = graft('inspect', 'backbone');
   expect(backbone).toMatchObject({ status: 0, stderr: '' });
-  expect(backbone.stdout).toMatch(/backbone tiny[\s\S]*q_proj +attention +32 × 32 +no +- +2/);
+  expect(backbone.stdout).toMatch(/^backbone backbone: fits\n {2}name +tiny\n[\s\S]*q_proj +attention +32 × 32 +no +- +2/);
   const adapter = graft('inspect', path.join('adapters', 'first'), '--backbone', 'backbone');
   expect(adapter.status).toBe(0);
   expect(adapter.stdout).toMatch(/matched +28 of 28 modules/);
@@ -163,4 +163,28 @@ test('graft inspect shows a backbone, and an adapter against it; a misfit ends w
   const misfit = graft('inspect', path.join('adapters', 'first'), '--backbone', path.join('backbone', 'language'));
   expect(misfit.status).toBe(1);
   expect(misfit.stdout).toContain('does not fit');
+});
+
+test('graft doctor ends with 0 where all fits, 1 where something does not, 2 where there is nothing to look at', () => {
+  const adapter = path.join('adapters', 'first');
+  expect(graft('doctor', 'backbone', '--deep')).toMatchObject({ status: 0, stderr: '' });
+  expect(graft('doctor', adapter, '--backbone', 'backbone').stdout).toMatch(
+    /^adapter \S+first: fits\n[\s\S]* {2}fits backbone +tiny\n/,
+  );
+  const misfit = graft('doctor', adapter, '--backbone', path.join('backbone', 'language'), '--json');
+  expect(misfit).toMatchObject({ status: 1, stderr: '' });
+  const { fits, parts } = JSON.parse(misfit.stdout) as {
+    fits: boolean;
+    parts: { faults: { sentence: string; advice: string }[] }[];
+  };
+  expect(fits).toBe(false);
+  expect(parts[0]?.faults[0]).toMatchObject({
+    sentence: expect.stringContaining('Expected contexts among text, all but received "image"') as string,
+  });
+  expect(graft('doctor', 'nowhere')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('at nowhere but there is nothing') as string,
+  });
+  expect(graft('doctor', 'backbone', '--depe')).toMatchObject({ status: 2, stderr: expect.stringContaining('--depe') as string });
+  expect(graft('doctor', '--help')).toMatchObject({ status: 0 });
 });

@@ -1,5 +1,4 @@
 /** The language families by `model_type`. A new family is one file and one line here. */
-import { AppError } from '../../errors.js';
 import { readModelConfig } from '../config.js';
 import { readGpt2 } from './gpt2.js';
 import { readLlama } from './llama.js';
@@ -20,15 +19,11 @@ const FAMILIES: ReadonlyMap<string, (config: unknown, subject: string) => Langua
   ['qwen3', readQwen3],
 ]);
 
+/** Their names. */
+export const LANGUAGE_TYPES: readonly string[] = [...FAMILIES.keys()];
+
 /** Describes the language model of a checkpoint folder from its config.json, or from that file alone; no weight is read. */
 export async function readLanguageModel(location: string): Promise<LanguageModel> {
-  const { config, file } = await readModelConfig(location);
-  const type = String((config as { model_type?: unknown } | null)?.model_type);
-  const read = FAMILIES.get(type);
-  if (!read)
-    throw new AppError(
-      'unsupported_model',
-      `${location}: Expected a language model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
-    );
+  const { config, file, read } = await readModelConfig(location, 'language', FAMILIES);
   return read(config, file);
 }

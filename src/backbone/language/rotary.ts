@@ -4,15 +4,19 @@
  * of it; a type that also depends on a sequence's length, or changes the size of sines and cosines, is refused.
  */
 import { z } from 'zod';
+import { quote } from '../../tensor/json.js';
 import type { Rotary } from './model.js';
 
 const DEFAULT_THETA = 10_000;
-const TYPES = ['default', 'linear', 'llama3'] as const;
+export const ROTARY_TYPES = ['default', 'linear', 'llama3'] as const;
 
 const base = {
   rope_theta: z.number().positive().nullish(),
   partial_rotary_factor: z
-    .literal(1, { error: 'Expected every dimension to rotate: a part of them is not implemented' })
+    .literal(1, {
+      error: ({ input }) =>
+        `Expected every dimension to rotate, because a part of them is not implemented, but received ${quote(input)}`,
+    })
     .nullish(),
 };
 
@@ -39,15 +43,15 @@ const settings = z.preprocess(
           high_freq_factor: z.number().positive(),
           original_max_position_embeddings: z.int().positive().nullish(),
         })
-        .refine(({ low_freq_factor: low, high_freq_factor: high }) => low < high, {
-          path: ['high_freq_factor'],
-          error: 'Expected more than low_freq_factor',
+        .superRefine(({ low_freq_factor: low, high_freq_factor: high }, context) => {
+          const message = `Expected more than low_freq_factor ${low} but received ${high}`;
+          if (low >= high) context.addIssue({ code: 'custom', path: ['high_freq_factor'], message });
         }),
     ],
     {
       error: ({ code, input }) =>
         code === 'invalid_union'
-          ? `Expected rotary positions of type ${TYPES.join(', ')} but received ${JSON.stringify((input as { rope_type: unknown }).rope_type).slice(0, 80)}`
+          ? `Expected rotary positions of type ${ROTARY_TYPES.join(', ')} but received ${quote((input as { rope_type: unknown }).rope_type)}`
           : undefined,
     },
   ),

@@ -4,13 +4,23 @@
  */
 import { Graph, type Value } from '../../onnx/graph.js';
 import { add, cast, float32, mul, transpose } from '../../onnx/ops.js';
-import type { VisionPart } from '../backbone.js';
+import { openWeights, type VisionPart } from '../backbone.js';
 import type { Weights } from '../weights.js';
 import type { Normalisation } from './recipe.js';
 
 /** Names of the graph's input, uint8 [1, height, width, 3], and of its output, float32 [1, imageTokens, imageDim]. */
 export const PIXELS = 'pixels';
 export const FEATURES = 'features';
+
+/** The encoder of a checkpoint folder, from its headers. Throws `invalid_file` with every fault of the checkpoint. */
+export async function openEncoder(part: VisionPart): Promise<{ readonly graph: Graph; readonly weights: Weights }> {
+  const { checkpoint, weights } = await openWeights(part.folder);
+  try {
+    return { graph: await buildEncoder(part, weights), weights };
+  } finally {
+    await checkpoint.close();
+  }
+}
 
 /** Builds the encoder of one image at a time. Throws `invalid_file` with every fault of the checkpoint. */
 export async function buildEncoder({ model, recipe, normalisation }: VisionPart, weights: Weights): Promise<Graph> {

@@ -34,18 +34,14 @@ const FAMILIES: ReadonlyMap<string, Reader> = new Map([
   ['siglip', readSiglip],
 ]);
 
+/** Their names, those of whole models that hold a tower among them. */
+export const VISION_TYPES: readonly string[] = [...FAMILIES.keys()];
+
 /**
  * Describes the vision encoder of a checkpoint folder from its config.json, or from that file alone, and which of its features were
  * chosen; no weight is read. Throws `invalid_file` or `unsupported_model`.
  */
 export async function readVisionModel(location: string, choice?: FeatureChoice): Promise<VisionModel> {
-  const { config, file } = await readModelConfig(location);
-  const type = String((config as { model_type?: unknown } | null)?.model_type);
-  const read = FAMILIES.get(type);
-  if (!read)
-    throw new AppError(
-      'unsupported_model',
-      `${location}: Expected a vision model_type of ${[...FAMILIES.keys()].join(', ')} but received ${type}`,
-    );
+  const { config, file, read } = await readModelConfig(location, 'vision', FAMILIES);
   return read(config, file, choice);
 }

@@ -15,13 +15,16 @@ const schema = z.object({
   depth_divisible_by: z.int().positive().max(1024).default(8),
   min_depth: z.int().positive().max(1024).default(8),
   expand_ratio: z.number().positive().max(64).default(6),
-  output_stride: z.union([z.literal(8), z.literal(16), z.literal(32)]).default(32),
+  output_stride: z.literal([8, 16, 32]).default(32),
   first_layer_is_expansion: z.boolean().default(true),
   finegrained_output: z.boolean().default(true),
   hidden_act: z.literal('relu6').default('relu6'),
   tf_padding: z.boolean().default(true),
   layer_norm_eps: z.number().positive().default(0.001),
 });
+
+/** It takes images of any size, and config.json need not name one. */
+const OWN_SIZE = [224, 224] as const;
 
 /** Stands before every tensor's name, unless the checkpoint was saved from the bare model. */
 const PREFIX = 'mobilenet_v2.';
@@ -142,6 +145,7 @@ export function readMobileNetV2(config: unknown, subject: string): VisionModel {
   return {
     family: 'mobilenet_v2',
     imageDim,
+    imageSize: OWN_SIZE,
     imageTokens(height, width) {
       const cells = (size: number): number =>
         blocks

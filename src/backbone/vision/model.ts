@@ -18,6 +18,8 @@ export interface VisionModel {
   readonly features?: string;
   /** Size of one feature vector. */
   readonly imageDim: number;
+  /** Height and width of the images that it was made for. */
+  readonly imageSize: readonly [number, number];
   /** Tokens that an input of this size becomes. */
   imageTokens(height: number, width: number): number;
   /** Normalised pixels [images, 3, height, width] → features [images, tokens, imageDim], row by row of the image (after the class token, where that was asked for). */

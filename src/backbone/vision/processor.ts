@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../../errors.js';
-import { requireJson } from '../config.js';
+import { describeIssue, requireJson } from '../config.js';
 import type { Normalisation, PixelRecipe, Resample, Resize } from './recipe.js';
 
 const FILE = 'preprocessor_config.json';
@@ -139,7 +139,7 @@ export async function readProcessor(folder: string): Promise<Processor> {
 
 /** The same from the parsed file; `subject` opens the error message. */
 export function parseProcessor(value: unknown, subject: string): Processor {
-  const parsed = SCHEMA.safeParse(value);
+  const parsed = SCHEMA.safeParse(value, { error: describeIssue });
   const unsupported = typeof value === 'object' && value !== null ? unsupportedSettings(new Map(Object.entries(value))) : [];
   if (!parsed.success) {
     const malformed = parsed.error.issues.map(({ path, message }) =>

@@ -237,6 +237,7 @@ export function readSwinv2(config: unknown, subject: string): VisionModel {
   return {
     family: 'swinv2',
     imageDim: c.embed_dim * 2 ** last,
+    imageSize: c.image_size,
     imageTokens(height, width) {
       const [rows, columns] = gridAt(gridOf(height, width), last);
       return rows * columns;

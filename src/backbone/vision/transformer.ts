@@ -198,6 +198,7 @@ export function transformer(it: Transformer): VisionModel {
   return {
     family,
     imageDim: d,
+    imageSize: own,
     imageTokens(height, width) {
       const [rows, columns] = grid(height, width);
       return rows * columns + (withTokens ? tokens.length : 0);

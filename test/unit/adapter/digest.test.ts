@@ -1,7 +1,7 @@
 /** The digest names exactly the content that defines an adapter: the same files give the same, any other content another. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cp, mkdtemp, readFile, rename, rm, unlink, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -85,7 +85,7 @@ describe('the digest of a folder', () => {
     await promisify(execFile)('mkfifo', [path]);
     await expect(digestFolder(folder)).rejects.toMatchObject({
       code: 'adapter_invalid',
-      message: 'Expected a file but received something else',
+      message: 'projector.safetensors: Expected a file but received something else',
     });
   });
 });
@@ -153,6 +153,18 @@ describe('the fingerprint of a checkpoint', () => {
     await writeFile(join(checkpoint, 'config.json'), '{}');
     expect(new Set([first, sharded, await fingerprint(checkpoint)]).size).toBe(3);
     await expect(fingerprint(join(root, 'nowhere'))).rejects.toMatchObject({ code: 'invalid_file' });
+  });
+
+  it('names the file that it cannot read', async () => {
+    const refused = async (message: RegExp): Promise<void> => {
+      const error = { code: 'invalid_file', message: expect.stringMatching(message) as string };
+      await expect(fingerprint(join(root, 'broken'))).rejects.toMatchObject(error);
+    };
+    await mkdir(join(root, 'broken/model.safetensors'), { recursive: true });
+    await refused(/broken\/model\.safetensors: Expected a file but received something else$/);
+    await rm(join(root, 'broken/model.safetensors'), { recursive: true });
+    await symlink('nowhere', join(root, 'broken/model.safetensors'));
+    await refused(/broken\/model\.safetensors: Expected a readable file but received Error: ENOENT/);
   });
 
   it('is another one for features that were chosen, and the same where none were', async () => {

@@ -32,7 +32,7 @@ beforeAll(async () => {
 });
 
 beforeEach(() => {
-  weights = new Weights(folder, checkpoint);
+  weights = new Weights(checkpoint);
   g = new Graph();
 });
 
@@ -46,7 +46,12 @@ function faults(): readonly string[] | undefined {
     weights.check();
     return undefined;
   } catch (error) {
-    expect(error).toMatchObject({ name: 'AppError', code: 'invalid_file' });
+    const file = path.join(folder, 'model.safetensors');
+    expect(error).toMatchObject({
+      name: 'AppError',
+      code: 'invalid_file',
+      message: expect.stringContaining(`${file}: Expected`) as string,
+    });
     return (error as AppError).faults;
   }
 }

@@ -219,7 +219,7 @@ describe('what the hub says is checked', () => {
       'Expected a list of files from the hub but received 0.oid',
     ],
     ['a size', /\/tree\//, `[{"type": "file", "path": "a.json", "oid": "${'a'.repeat(40)}", "size": -1}]`, 'received 0.size'],
-    ['JSON', /\/tree\//, '<html>', 'Expected JSON from 127.0.0.1'],
+    ['JSON', /\/tree\//, '<html>', ' but received "<html>"'],
   ])('%s', async (_, where, body, message) => {
     hub.misbehaviour = (request, response, asked) => where.test(asked) && answer(200, {}, body)(request, response, asked);
     await expect(ask()).rejects.toMatchObject({ code: 'download_failed', message: expect.stringContaining(message) });

@@ -1,4 +1,4 @@
-/** The llama family against transformers (test/fixtures/backbone/make.py), and what it refuses. */
+/** What the llama family says of itself, and what it refuses; that it computes what transformers does is in decoder.test.ts. */
 import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,44 +10,22 @@ import { readLlama } from '../../../../src/backbone/language/llama.js';
 import { readBackbone } from '../../../../src/backbone/manifest.js';
 import { Decoder } from '../../../../src/engine/decoder.js';
 import { AppError } from '../../../../src/errors.js';
-import { toFloat32 } from '../../../../src/tensor/convert.js';
 import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
 import type { Tensor } from '../../../../src/tensor/tensor.js';
+import { languageCases } from '../../../support/families/cases.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/llama/', import.meta.url));
-const VARIANTS = ['plain', 'biases', 'heads', 'float16', 'bfloat16', 'sharded'];
 
 let scratch: string;
-let expected: ReadonlyMap<string, Tensor>;
 
 beforeAll(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'graft-llama-'));
-  expected = decodeSafetensors(await readFile(`${FIXTURES}expected.safetensors`), 'expected').tensors;
 });
 
 afterAll(() => rm(scratch, { recursive: true }));
 
 async function openDecoder(folder: string): Promise<Decoder> {
   return Decoder.open(await describeBackbone(await readBackbone(folder)), { threads: 1, rows: 3, maxLength: 16 });
-}
-
-/** Token ids [rows, tokens] of a variant, and the logits [rows, tokens, vocabulary] that transformers gives. */
-function oracle(variant: string): { ids: number[][]; logits: Float32Array } {
-  const { shape, data } = expected.get(`${variant}.ids`) as Tensor;
-  const flat = Array.from(new BigInt64Array(new Uint8Array(data).buffer), Number);
-  const [rows, tokens] = shape as [number, number];
-  return {
-    ids: Array.from({ length: rows }, (_, row) => flat.slice(row * tokens, (row + 1) * tokens)),
-    logits: toFloat32(expected.get(`${variant}.logits`) as Tensor),
-  };
-}
-
-function furthest(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length);
-  return Array.from(a).reduce((worst, value, index) => {
-    const distance = Math.abs(value - (b[index] as number));
-    return distance <= worst ? worst : distance;
-  }, 0);
 }
 
 async function faultsOf(run: () => unknown): Promise<readonly string[]> {
@@ -61,48 +39,6 @@ async function faultsOf(run: () => unknown): Promise<readonly string[]> {
   return (error as AppError).faults ?? [(error as AppError).message];
 }
 
-describe.each(VARIANTS)('%s checkpoint', (variant) => {
-  let decoder: Decoder;
-
-  beforeAll(async () => {
-    decoder = await openDecoder(`${FIXTURES}${variant}`);
-  });
-
-  afterAll(() => decoder.close());
-
-  it('gives the logits of transformers at every position', async () => {
-    const { ids, logits } = oracle(variant);
-    const scored = await decoder.score(ids.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null })));
-    expect(furthest(scored, logits)).toBeLessThan(1e-4);
-  });
-
-  it('gives them step by step from its cache, for rows of different lengths', async () => {
-    const { ids, logits } = oracle(variant);
-    const [first] = ids as [number[]];
-    const vocabulary = logits.length / (ids.length * first.length);
-    const at = (row: number, token: number): Float32Array => {
-      const position = row * first.length + token;
-      return logits.subarray(position * vocabulary, (position + 1) * vocabulary);
-    };
-    // Row r starts with r + 1 tokens, so that every step works on three lengths at once.
-    const started = await decoder.prefill(
-      0,
-      ids.map((row, index) => ({ adapter: null, promptIds: row.slice(0, index + 1), imageEmbeddings: null })),
-    );
-    started.forEach((row, index) => {
-      expect(furthest(row, at(index, index))).toBeLessThan(1e-4);
-    });
-    for (let step = 1; step + ids.length <= first.length; step++) {
-      const stepped = await decoder.decode(
-        ids.map((row, index) => ({ adapter: null, tokenId: row[index + step] as number, length: index + step })),
-      );
-      stepped.forEach((row, index) => {
-        expect(furthest(row, at(index, index + step))).toBeLessThan(1e-4);
-      });
-    }
-  });
-});
-
 it('the sharded fixture really has shards, and is the same as one file', async () => {
   const names = (await readdir(`${FIXTURES}sharded`)).filter((name) => name.endsWith('.safetensors'));
   expect(names.length).toBeGreaterThan(2);
@@ -115,7 +51,9 @@ it('the sharded fixture really has shards, and is the same as one file', async (
   await writeSafetensors(path.join(folder, 'model.safetensors'), tensors);
   await copyFile(`${FIXTURES}sharded/config.json`, path.join(folder, 'config.json'));
 
-  const rows = oracle('sharded').ids.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
+  const { ids } = languageCases().find(({ folder: place }) => place.endsWith('/sharded')) ?? { ids: [] };
+  expect(ids.length).toBeGreaterThan(1);
+  const rows = ids.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
   const [whole, sharded] = await Promise.all([openDecoder(folder), openDecoder(`${FIXTURES}sharded`)]);
   expect(await whole.score(rows)).toEqual(await sharded.score(rows));
   await Promise.all([whole.close(), sharded.close()]);
@@ -256,7 +194,8 @@ describe('refusals', () => {
       },
       { tie_word_embeddings: true },
     );
-    const rows = oracle('biases').ids.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
+    const ids = languageCases().find(({ name }) => name === 'biases')?.ids ?? [];
+    const rows = ids.map((promptIds) => ({ adapter: null, promptIds, imageEmbeddings: null }));
     const [bare, whole] = await Promise.all([openDecoder(folder), openDecoder(`${FIXTURES}biases`)]);
     expect(await bare.score(rows)).toEqual(await whole.score(rows));
     await Promise.all([bare.close(), whole.close()]);

@@ -10,25 +10,19 @@ import { readMobileNetV2 } from '../../../../src/backbone/vision/mobilenet.js';
 import { AppError } from '../../../../src/errors.js';
 import { Graph } from '../../../../src/onnx/graph.js';
 import { float32, Session } from '../../../../src/runtime/session.js';
-import { toFloat32 } from '../../../../src/tensor/convert.js';
 import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
 import type { Tensor } from '../../../../src/tensor/tensor.js';
+import { type FeatureCase, featureCases } from '../../../support/families/cases.js';
+import { featuresError, modelOf } from '../../../support/families/measure.js';
+import { furthest, wave } from '../../../support/vision.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/mobilenet/', import.meta.url));
 
-interface Case {
-  readonly weights: string;
-  readonly changes: object;
-  readonly size: readonly [number, number];
-}
-
-const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, Case>;
+const cases = featureCases('mobilenet');
 let scratch: string;
-let expected: ReadonlyMap<string, Tensor>;
 
 beforeAll(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'graft-mobilenet-'));
-  expected = decodeSafetensors(await readFile(`${FIXTURES}expected.safetensors`), 'expected').tensors;
 });
 
 afterAll(() => rm(scratch, { recursive: true }));
@@ -53,39 +47,29 @@ async function encode(folder: string, config: object, pixels: Float32Array, shap
   }
 }
 
-/** make.py's image. */
-function image([height, width]: readonly [number, number]): Float32Array {
-  return Float32Array.from({ length: 3 * height * width }, (_, index) => ((index * 7919) % 256) / 127.5 - 1);
-}
-
-function furthest(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length);
-  return Array.from(a).reduce((worst, value, index) => {
-    const distance = Math.abs(value - (b[index] as number));
-    return distance <= worst ? worst : distance;
-  }, 0);
-}
-
-describe.each(Object.entries(cases))('%s', (name, { weights, changes, size }) => {
+describe.each(cases.map((one) => [one.name, one] as const))('%s', (_, one) => {
   it('gives the feature map of transformers, cell by cell', async () => {
-    const config = { ...(await configOf(weights)), ...changes };
-    const features = await encode(`${FIXTURES}${weights}`, config, image(size), [1, 3, ...size]);
-    expect(furthest(features, toFloat32(expected.get(name) as Tensor))).toBeLessThan(1e-4);
+    expect(await featuresError(one)).toBeLessThan(1e-4);
   });
 
   it('knows its tokens and their size from the configuration', async () => {
-    const model = readMobileNetV2({ ...(await configOf(weights)), ...changes }, 'config');
-    expect([model.imageTokens(...size), model.imageDim]).toEqual(expected.get(name)?.shape);
+    const model = await modelOf(one);
+    expect([model.imageTokens(...(one.run.size ?? model.imageSize)), model.imageDim]).toEqual(one.shape);
   });
 });
 
 it('keeps the images of a batch apart', async () => {
-  const { weights, size } = cases['coarse'] as Case;
-  const one = image(size);
-  const other = one.map((value, index) => (index % 5 === 0 ? -value : value));
-  const both = new Float32Array([...other, ...one]);
-  const features = await encode(`${FIXTURES}${weights}`, await configOf(weights), both, [2, 3, ...size]);
-  const tokens = toFloat32(expected.get('coarse') as Tensor);
+  const one = cases.find(({ name }) => name === 'coarse') as FeatureCase;
+  const [height, width] = one.run.size ?? [0, 0];
+  const picture = wave(1, 3, height, width);
+  const other = picture.map((value, index) => (index % 5 === 0 ? -value : value));
+  const features = await encode(one.folder, await configOf('coarse'), new Float32Array([...other, ...picture]), [
+    2,
+    3,
+    height,
+    width,
+  ]);
+  const tokens = one.features;
   expect(furthest(features.subarray(tokens.length), tokens)).toBeLessThan(1e-4);
   expect(furthest(features.subarray(0, tokens.length), tokens)).toBeGreaterThan(0.1);
 });
@@ -129,7 +113,7 @@ describe('refusals', () => {
       tensors.set('mobilenet_v2.conv_1x1.normalization.bias', { dtype: 'float32', shape: [3], data: new Uint8Array(12) });
     });
     const size = [32, 32] as const;
-    await expect(encode(folder, await configOf('coarse'), image(size), [1, 3, ...size])).rejects.toMatchObject({
+    await expect(encode(folder, await configOf('coarse'), wave(1, 3, ...size), [1, 3, ...size])).rejects.toMatchObject({
       code: 'invalid_file',
       faults: [
         'Expected a tensor mobilenet_v2.conv_stem.first_conv.normalization.running_var of [4] but the checkpoint has none',
@@ -141,10 +125,11 @@ describe('refusals', () => {
 
   it('a config that claims gigabytes, without asking for them', async () => {
     const config = { ...(await configOf('coarse')), depth_multiplier: 16, expand_ratio: 64 };
-    await expect(encode(`${FIXTURES}coarse`, config, image([32, 32]), [1, 3, 32, 32])).rejects.toMatchObject({
+    await expect(encode(`${FIXTURES}coarse`, config, wave(1, 3, 32, 32), [1, 3, 32, 32])).rejects.toMatchObject({
       code: 'invalid_file',
       faults: expect.arrayContaining([
-        'Expected mobilenet_v2.layer.15.reduce_1x1.convolution.weight to be [5120, 163840, 1, 1] but received [32, 32, 1, 1]',
+        'Expected mobilenet_v2.layer.5.conv_3x3.convolution.weight to be [32768, 1, 3, 3] but received [8, 1, 3, 3]',
+        'and 160 more faults',
       ]) as string[],
     });
   });

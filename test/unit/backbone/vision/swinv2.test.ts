@@ -4,91 +4,53 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { gradients } from '../../../../src/autodiff/gradients.js';
 import { readVisionModel } from '../../../../src/backbone/vision/families.js';
-import type { VisionModel } from '../../../../src/backbone/vision/model.js';
 import type { AppError } from '../../../../src/errors.js';
-import type { Value } from '../../../../src/onnx/graph.js';
-import { mul, float32 as numbers } from '../../../../src/onnx/ops.js';
-import { sum } from '../../../../src/onnx/reduce.js';
-import { toFloat32 } from '../../../../src/tensor/convert.js';
 import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
-import type { Tensor } from '../../../../src/tensor/tensor.js';
-import { encode, furthest, runEncoder, type VisionCase, wave } from '../../../support/vision.js';
+import { type FeatureGradients, featureCases, featureGradients } from '../../../support/families/cases.js';
+import { featureGradientError, featuresError, modelOf } from '../../../support/families/measure.js';
+import { encode, furthest, wave } from '../../../support/vision.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/swinv2/', import.meta.url));
 /** Of features that are about 1 large, and of gradients relative to the largest of their tensor. */
 const TOLERANCE = 5e-5;
 
-const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, VisionCase>;
+const cases = featureCases('swinv2');
 let scratch: string;
-let expected: ReadonlyMap<string, Tensor>;
 
 beforeAll(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'graft-swinv2-'));
-  expected = decodeSafetensors(await readFile(`${FIXTURES}expected.safetensors`), 'expected').tensors;
 });
 
 afterAll(() => rm(scratch, { recursive: true }));
 
-/** The model of a fixture's config.json, with changes. */
-async function modelOf(weights: string, changes: object): Promise<VisionModel> {
-  const config = JSON.parse(await readFile(`${FIXTURES}${weights}/config.json`, 'utf8')) as object;
-  const file = path.join(scratch, `${weights}.json`);
-  await writeFile(file, JSON.stringify({ ...config, ...changes }));
-  return readVisionModel(file);
-}
-
-const expectedOf = (name: string): Float32Array => toFloat32(expected.get(name) as Tensor);
-
-describe.each(Object.entries(cases))('%s', (name, { weights, changes, size }) => {
+describe.each(cases.map((one) => [one.name, one] as const))('%s', (_, one) => {
   it('gives the last hidden state of transformers', async () => {
-    const model = await modelOf(weights, changes);
-    const features = await encode(`${FIXTURES}${weights}`, model, wave(1, 3, ...size), [1, 3, ...size], 1);
-    expect(furthest(features, expectedOf(name))).toBeLessThan(TOLERANCE);
+    expect(await featuresError(one)).toBeLessThan(TOLERANCE);
   });
 
   it('keeps the images of a batch apart', async () => {
-    const one = wave(1, 3, ...size);
-    const other = one.map((value, index) => (index % 5 === 0 ? -value : value));
-    const both = new Float32Array([...other, ...one]);
-    const features = await encode(`${FIXTURES}${weights}`, await modelOf(weights, changes), both, [2, 3, ...size]);
-    const tokens = expectedOf(name);
+    const model = await modelOf(one);
+    const [height, width] = one.run.size ?? model.imageSize;
+    const image = wave(1, 3, height, width);
+    const other = image.map((value, index) => (index % 5 === 0 ? -value : value));
+    const features = await encode(one.folder, model, new Float32Array([...other, ...image]), [2, 3, height, width]);
+    const tokens = one.features;
     expect(furthest(features.subarray(tokens.length), tokens)).toBeLessThan(TOLERANCE);
     expect(furthest(features.subarray(0, tokens.length), tokens)).toBeGreaterThan(0.1);
   });
 
   it('knows its tokens and their size from the configuration', async () => {
-    const model = await modelOf(weights, changes);
-    expect([model.imageTokens(...size), model.imageDim]).toEqual(expected.get(name)?.shape);
+    const model = await modelOf(one);
+    expect([model.imageTokens(...(one.run.size ?? model.imageSize)), model.imageDim]).toEqual(one.shape);
     expect(model.family).toBe('swinv2');
   });
 });
 
 it.each([1, 'images'] as const)('has the gradients of PyTorch, of every tensor: a batch of %s', async (images) => {
-  const { size } = cases['odd'] as VisionCase;
-  const names = [...expected.keys()].filter((name) => name.startsWith('gradient.'));
-  expect(names).toHaveLength(66);
-  const results = await runEncoder(
-    `${FIXTURES}odd`,
-    await modelOf('odd', {}),
-    wave(1, 3, ...size),
-    [1, 3, ...size],
-    (g, features) => {
-      const [, ...sizes] = features.shape.map(Number) as [number, ...number[]];
-      const weighted = mul(g, features, numbers(g, null, [1, ...sizes], wave(1, ...sizes)));
-      const wanted = names.map((name) => g.initializers.get(name.replace('gradient.', 'swinv2.'))?.value as Value);
-      const found = gradients(g, sum(g, weighted, [0, 1, 2]), wanted);
-      return Object.fromEntries(names.map((name, index) => [name, found[index] as Value]));
-    },
-    images,
-  );
-  for (const name of names) {
-    const wanted = expectedOf(name);
-    const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    expect(largest, name).toBeGreaterThan(0.001);
-    expect(furthest(results.get(name) as Float32Array, wanted) / largest, name).toBeLessThan(TOLERANCE);
-  }
+  const [one] = featureGradients().filter(({ type }) => type === 'swinv2') as [FeatureGradients];
+  expect(one.gradients.size).toBe(66);
+  expect(await featureGradientError(one, images)).toBeLessThan(TOLERANCE);
 });
 
 describe('refusals', () => {
@@ -129,11 +91,11 @@ describe('refusals', () => {
     const edges = 'Expected a number or [height, width], each from 1 to 4096, but received';
     const acts = ['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'];
     expect(await faultsOf(config)).toEqual([
-      'depths.1: Too small: expected number to be >0',
+      'depths.1: Expected more than 0 but received 0',
       'embed_dim: Expected int but received 0.5',
       `hidden_act: Expected ${acts.map((act) => JSON.stringify(act)).join(' or ')} but received "tanh"`,
       `image_size: ${edges} [8,8,8]`,
-      'layer_norm_eps: Too small: expected number to be >0',
+      'layer_norm_eps: Expected more than 0 but received 0',
       'mlp_ratio: Expected number but received "4"',
       'num_channels: Expected 3 but received 1',
       'num_heads: Expected array but received 3',
@@ -141,7 +103,7 @@ describe('refusals', () => {
       'pretrained_window_sizes.1: Expected 0 or at least 2 but received 1',
       'qkv_bias: Expected boolean but received 1',
       'use_absolute_embeddings: Expected false but received true',
-      'window_size: Too big: expected number to be <=64',
+      'window_size: Expected at most 64 but received 65',
     ]);
   });
 
@@ -168,7 +130,9 @@ describe('refusals', () => {
     });
     tensors.set('swinv2.layernorm.bias', { dtype: 'int32', shape: [16], data: new Uint8Array(64) });
     await writeSafetensors(path.join(folder, 'model.safetensors'), tensors);
-    await expect(encode(folder, await modelOf('odd', {}), wave(1, 3, 18, 27), [1, 3, 18, 27])).rejects.toMatchObject({
+    await expect(
+      encode(folder, await readVisionModel(`${FIXTURES}odd`), wave(1, 3, 18, 27), [1, 3, 18, 27]),
+    ).rejects.toMatchObject({
       code: 'invalid_file',
       faults: [
         'Expected a tensor swinv2.embeddings.norm.weight of [8] but the checkpoint has none',

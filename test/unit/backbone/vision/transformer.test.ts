@@ -4,90 +4,55 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { gradients } from '../../../../src/autodiff/gradients.js';
 import { readVisionModel } from '../../../../src/backbone/vision/families.js';
 import type { VisionModel } from '../../../../src/backbone/vision/model.js';
 import type { AppError } from '../../../../src/errors.js';
-import type { Value } from '../../../../src/onnx/graph.js';
-import { mul, float32 as numbers } from '../../../../src/onnx/ops.js';
-import { sum } from '../../../../src/onnx/reduce.js';
-import { toFloat32 } from '../../../../src/tensor/convert.js';
 import { decodeSafetensors, writeSafetensors } from '../../../../src/tensor/safetensors.js';
 import type { Tensor } from '../../../../src/tensor/tensor.js';
-import { encode, furthest, runEncoder, type VisionCase, wave } from '../../../support/vision.js';
+import { type FeatureCase, type FeatureGradients, featureCases, featureGradients } from '../../../support/families/cases.js';
+import { featureGradientError, featuresError, modelOf } from '../../../support/families/measure.js';
+import { encode, furthest, wave } from '../../../support/vision.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../fixtures/backbone/vision-transformers/', import.meta.url));
 /** Of features that are about 1 large. (PyTorch's own interpolation in float32 moves them by 8e-6 from what float64 gives.) */
 const TOLERANCE = 2e-5;
 
-const cases = JSON.parse(await readFile(`${FIXTURES}cases.json`, 'utf8')) as Record<string, VisionCase>;
+const cases = featureCases('vision-transformers');
 let scratch: string;
-let expected: ReadonlyMap<string, Tensor>;
 
 beforeAll(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'graft-vision-transformers-'));
-  expected = decodeSafetensors(await readFile(`${FIXTURES}expected.safetensors`), 'expected').tensors;
 });
 
 afterAll(() => rm(scratch, { recursive: true }));
 
-/** The model of a fixture's config.json, with changes. */
-async function modelOf(weights: string, changes: object): Promise<VisionModel> {
-  const config = JSON.parse(await readFile(`${FIXTURES}${weights}/config.json`, 'utf8')) as object;
-  const file = path.join(scratch, `${weights}.json`);
-  await writeFile(file, JSON.stringify({ ...config, ...changes }));
-  return readVisionModel(file);
-}
-
-const expectedOf = (name: string): Float32Array => toFloat32(expected.get(name) as Tensor);
-
-describe.each(Object.entries(cases))('%s', (name, { weights, changes, size }) => {
+describe.each(cases.map((one) => [one.name, one] as const))('%s', (_, one) => {
   it('gives the last hidden state of transformers, patch by patch', async () => {
-    const model = await modelOf(weights, changes);
-    const features = await encode(`${FIXTURES}${weights}`, model, wave(1, 3, ...size), [1, 3, ...size], 1);
-    expect(furthest(features, expectedOf(name))).toBeLessThan(TOLERANCE);
+    expect(await featuresError(one)).toBeLessThan(TOLERANCE);
   });
 
   it('knows its tokens and their size from the configuration', async () => {
-    const model = await modelOf(weights, changes);
-    expect([model.imageTokens(...size), model.imageDim]).toEqual(expected.get(name)?.shape);
-    expect(model.family).toBe(weights.split('-')[0]);
+    const model = await modelOf(one);
+    expect([model.imageTokens(...(one.run.size ?? model.imageSize)), model.imageDim]).toEqual(one.shape);
+    expect(model.family).toBe(one.run.weights.split('-')[0]);
   });
 });
 
 it.each(['vit', 'deit', 'dinov2-larger'])('keeps the images of a batch apart: %s', async (name) => {
-  const { weights, size } = cases[name] as VisionCase;
-  const one = wave(1, 3, ...size);
-  const other = one.map((value, index) => (index % 5 === 0 ? -value : value));
-  const both = new Float32Array([...other, ...one]);
-  const features = await encode(`${FIXTURES}${weights}`, await modelOf(weights, {}), both, [2, 3, ...size]);
-  const tokens = expectedOf(name);
-  expect(furthest(features.subarray(tokens.length), tokens)).toBeLessThan(TOLERANCE);
-  expect(furthest(features.subarray(0, tokens.length), tokens)).toBeGreaterThan(0.1);
+  const one = cases.find((each) => each.name === name) as FeatureCase;
+  const model = await modelOf(one);
+  const [height, width] = one.run.size ?? model.imageSize;
+  const image = wave(1, 3, height, width);
+  const other = image.map((value, index) => (index % 5 === 0 ? -value : value));
+  const features = await encode(one.folder, model, new Float32Array([...other, ...image]), [2, 3, height, width]);
+  expect(furthest(features.subarray(one.features.length), one.features)).toBeLessThan(TOLERANCE);
+  expect(furthest(features.subarray(0, one.features.length), one.features)).toBeGreaterThan(0.1);
 });
 
 it('has the gradients of PyTorch, of every kind of tensor after the patches', async () => {
-  const { size } = cases['vit'] as VisionCase;
-  const names = [...expected.keys()].filter((name) => name.startsWith('gradient.'));
-  expect(names).toHaveLength(10);
-  const results = await runEncoder(
-    `${FIXTURES}vit`,
-    await modelOf('vit', {}),
-    wave(1, 3, ...size),
-    [1, 3, ...size],
-    (g, features) => {
-      const weighted = mul(g, features, numbers(g, null, features.shape.map(Number), wave(...features.shape.map(Number))));
-      const wanted = names.map((name) => g.initializers.get(name.replace('gradient.', 'vit.'))?.value as Value);
-      const found = gradients(g, sum(g, weighted, [0, 1, 2]), wanted);
-      return Object.fromEntries(names.map((name, index) => [name, found[index] as Value]));
-    },
-    1,
-  );
-  for (const name of names) {
-    const wanted = expectedOf(name);
-    const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    expect(furthest(results.get(name) as Float32Array, wanted) / largest, name).toBeLessThan(TOLERANCE);
-  }
+  const [one] = featureGradients().filter(({ type }) => type === 'vit') as [FeatureGradients];
+  expect(one.gradients.size).toBe(10);
+  expect(await featureGradientError(one)).toBeLessThan(TOLERANCE);
 });
 
 describe('refusals', () => {
