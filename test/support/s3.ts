@@ -1,6 +1,6 @@
 /**
  * A real S3 server (s3rver) in a process of its own, and a line to it that can be broken: what is asked passes through here, is written down, and
- * may be answered otherwise. Its continuation tokens are made with DES, which OpenSSL 3 keeps among its legacy ciphers.
+ * may be answered otherwise. It believes any signature of an account that it knows, and looks at no condition. Its continuation tokens are made with DES, which OpenSSL 3 keeps among its legacy ciphers.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -47,7 +47,8 @@ export class TestS3 {
   static async start(): Promise<TestS3> {
     const folder = await mkdtemp(path.join(tmpdir(), 'graft-s3-'));
     const main = createRequire(import.meta.url).resolve('s3rver');
-    const code = `const S3rver = require(${JSON.stringify(main)});
+    const code = `process.on('disconnect', () => process.exit());
+      const S3rver = require(${JSON.stringify(main)});
       new S3rver({ address: '127.0.0.1', port: 0, silent: true, directory: ${JSON.stringify(folder)}, configureBuckets: [{ name: '${BUCKET}' }] })
         .run().then(({ port }) => process.send(port));`;
     const child = spawn(process.execPath, ['--openssl-legacy-provider', '-e', code], {

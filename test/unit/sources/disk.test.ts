@@ -134,12 +134,15 @@ test('a kill in the middle leaves nothing but what the next start sweeps', async
     cwd: fileURLToPath(new URL('../../..', import.meta.url)),
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
-  await once(child, 'message');
-  // Somebody else's work in progress is left alone.
-  const beside = await open(1000);
-  expect(await folders()).toHaveLength(1);
-  expect(beside.bytes).toBe(0);
-  child.kill('SIGKILL');
+  try {
+    await once(child, 'message');
+    // Somebody else's work in progress is left alone.
+    const beside = await open(1000);
+    expect(await folders()).toHaveLength(1);
+    expect(beside.bytes).toBe(0);
+  } finally {
+    child.kill('SIGKILL');
+  }
   await once(child, 'exit');
   expect(await folders()).toHaveLength(1);
   const next = await open(1000);
