@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import { readText, unreachable } from './line.js';
+import { readText, unreachable, within } from './line.js';
 import { COMMIT, isPlainPath, type Reference, repositoryOf } from './reference.js';
 import { type Patience, retryAfterMs, retrying, Transient } from './retry.js';
 import type { HubSettings } from './settings.js';
@@ -88,13 +88,12 @@ export class HubClient {
   }
 
   #ask(reference: Reference, url: string): Promise<Answer> {
-    return retrying(async () => {
-      const limit = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-      const signal = this.patience.signal ? AbortSignal.any([limit, this.patience.signal]) : limit;
+    const once = async (signal: AbortSignal): Promise<Answer> => {
       const response = await this.#request(reference, url, { accept: 'application/json' }, signal);
       const next = /<([^>]*)>\s*;\s*rel="?next"?/.exec(response.headers.get('link') ?? '')?.[1];
-      return { body: await readJson(response), next: next === undefined ? undefined : new URL(next, url).href };
-    }, this.patience);
+      return { body: await readJson(response, signal), next: next === undefined ? undefined : new URL(next, url).href };
+    };
+    return retrying(() => within(ANSWER_TIMEOUT_MS, this.patience.signal, once), this.patience);
   }
 
   async #request(reference: Reference, url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
@@ -160,8 +159,8 @@ interface Answer {
   readonly next: string | undefined;
 }
 
-async function readJson(response: Response): Promise<unknown> {
-  const text = await readText(response, MAX_ANSWER_BYTES);
+async function readJson(response: Response, signal: AbortSignal): Promise<unknown> {
+  const text = await readText(response, MAX_ANSWER_BYTES, signal);
   try {
     return JSON.parse(text);
   } catch (cause) {

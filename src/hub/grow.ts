@@ -47,7 +47,7 @@ export async function grow(handle: FileHandle, { file, open, patience, onBytes }
     try {
       const response = await open(growing.bytes, line.signal);
       if (!continues(response, growing.bytes)) await growing.restart();
-      for await (const chunk of bodyOf(response)) {
+      for await (const chunk of bodyOf(response, line.signal)) {
         timer.refresh();
         if (await growing.add(chunk)) gained();
         onBytes?.(growing.bytes);

@@ -22,15 +22,18 @@ export async function fetchVersion(version: SourceVersion, folder: string, patie
   const folders = new Set(places.map(({ path }) => dirname(path)));
   for (const each of folders) await mkdir(each, { recursive: true });
   const end = new AbortController();
-  const signal = patience.signal ? AbortSignal.any([patience.signal, end.signal]) : end.signal;
+  const stop = (): void => end.abort(patience.signal?.reason);
+  patience.signal?.addEventListener('abort', stop, { once: true });
+  if (patience.signal?.aborted) stop();
   const failures: unknown[] = [];
   await mapConcurrent(places, CONCURRENT_FILES, ({ file, path }) =>
-    fetchFile(version, file, path, { ...patience, signal }).catch((error: unknown) => {
+    fetchFile(version, file, path, { ...patience, signal: end.signal }).catch((error: unknown) => {
       failures.push(error);
       // Without this one the others are worth nothing.
       end.abort(error);
     }),
   );
+  patience.signal?.removeEventListener('abort', stop);
   if (failures.length > 0) throw failures[0];
   for (const each of folders) await syncFolder(each);
 }

@@ -5,7 +5,7 @@
  */
 import { AwsV4Signer } from 'aws4fetch';
 import { AppError } from '../errors.js';
-import { readText, unreachable } from '../hub/line.js';
+import { readText, unreachable, within } from '../hub/line.js';
 import { type Patience, retryAfterMs, retrying, Transient } from '../hub/retry.js';
 import type { S3Settings } from './account.js';
 import { errorCode, parseListing, plainEtag } from './listing.js';
@@ -91,20 +91,19 @@ class Bucket {
     const response = await this.#request(new URL(`${this.address}/${path}`), headers, signal);
     if (response.ok && plainEtag(response.headers.get('etag') ?? '') === etag) return response;
     if (response.ok || [404, 412, 416].includes(response.status)) {
-      await response.body?.cancel();
+      void response.body?.cancel().catch(() => undefined);
       throw new Changed(`Expected ${key} to be as it was listed (etag ${etag}) but it is there no more`);
     }
-    throw await this.#refusal(response);
+    throw await this.#refusal(response, signal);
   }
 
   #ask(url: URL, patience: Patience): Promise<string> {
-    return retrying(async () => {
-      const limit = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-      const signal = patience.signal ? AbortSignal.any([limit, patience.signal]) : limit;
+    const once = async (signal: AbortSignal): Promise<string> => {
       const response = await this.#request(url, {}, signal);
-      if (response.ok) return readText(response, MAX_ANSWER_BYTES);
-      throw await this.#refusal(response);
-    }, patience);
+      if (response.ok) return readText(response, MAX_ANSWER_BYTES, signal);
+      throw await this.#refusal(response, signal);
+    };
+    return retrying(() => within(ANSWER_TIMEOUT_MS, patience.signal, once), patience);
   }
 
   async #request(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
@@ -123,9 +122,9 @@ class Bucket {
     return new AwsV4Signer({ method: 'GET', url: url.href, service: 's3', region, ...keys }).sign();
   }
 
-  async #refusal(response: Response): Promise<Error> {
+  async #refusal(response: Response, signal: AbortSignal): Promise<Error> {
     const { status, headers } = response;
-    const code = errorCode(await readText(response, MAX_ERROR_BYTES).catch(() => ''));
+    const code = errorCode(await readText(response, MAX_ERROR_BYTES, signal).catch(() => ''));
     const answer = `${new URL(this.address).host} answered with ${status}${code === undefined ? '' : ` ${code}`}`;
     const { text, bucket } = this.#place;
     if (status === 429 || status === 408 || status >= 500) return new Transient(answer, retryAfterMs(headers.get('retry-after')));
