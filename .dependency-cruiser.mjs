@@ -11,6 +11,7 @@ const IMPORTS = {
   tenants: [],
   scenes: [],
   hub: ['tensor/'],
+  sources: ['hub/', 'adapter/', 'tensor/'],
   onnx: ['tensor/'],
   runtime: ['tensor/'],
   images: ['runtime/'],
@@ -45,8 +46,8 @@ const IMPORTS = {
 const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
-  http: ['adapter/', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['serving/protocol'],
+  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
+  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -55,6 +56,7 @@ const HOMES = {
   sharp: 'images/',
   express: 'http/',
   'prom-client': 'metrics\\.ts$',
+  aws4fetch: 'sources/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
   '@bufbuild/protobuf': 'onnx/',
 };

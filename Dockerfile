@@ -19,7 +19,8 @@ FROM node:24-bookworm-slim
 #   -e GRAFT_BACKBONE=/models ...
 ENV NODE_ENV=production \
     GRAFT_HOST=0.0.0.0 \
-    GRAFT_PORT=8080
+    GRAFT_PORT=8080 \
+    GRAFT_DISK_CACHE=/cache
 WORKDIR /app
 COPY --from=build /app/package.json /app/LICENSE ./
 COPY --from=build /app/node_modules ./node_modules
@@ -27,11 +28,11 @@ COPY --from=build /app/dist ./dist
 COPY models/scenes ./models/scenes
 COPY adapters ./adapters
 RUN ln -s /app/dist/cli/main.js /usr/local/bin/graft \
- && install -d -o node -g node /models /adapters
+ && install -d -o node -g node /models /adapters /cache
 # Beside a backbone of yours, ./adapters is the mounted folder.
 WORKDIR /
 USER node
-VOLUME ["/models", "/adapters"]
+VOLUME ["/models", "/adapters", "/cache"]
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.GRAFT_PORT + '/health/ready').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { AppError } from './errors.js';
-import { bytes, choice, count, integer, kebab, list, location, optional, type Setting, text } from './settings.js';
+import { bytes, choice, count, integer, kebab, list, location, namedTexts, optional, type Setting, text } from './settings.js';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
@@ -35,6 +35,35 @@ const SETTINGS = {
     ),
     default: null,
   },
+  adapterSource: {
+    ...optional(
+      namedTexts(
+        'NAME=PLACE',
+        'Adapter that comes from elsewhere: NAME=s3://BUCKET/FOLDER or NAME=hf://OWNER/NAME[@REVISION][/FOLDER]; may be repeated',
+      ),
+    ),
+    default: null,
+  },
+  allowSources: {
+    ...optional({
+      ...list(
+        'Places that requests may name as their adapter, by how they begin: s3://BUCKET/FOLDER, hf://OWNER; may be repeated; default: none',
+      ),
+      isRepeated: true as const,
+    }),
+    default: null,
+  },
+  diskCache: {
+    ...optional(location("Folder for adapters that come from elsewhere; default: graft in the system's folder for caches")),
+    default: null,
+  },
+  diskCacheBytes: { ...bytes('Room for them on the disk'), default: 10 * 1024 ** 3 },
+  sourceMaxBytes: { ...bytes('Largest adapter that is fetched'), default: 1024 ** 3 },
+  sourceRefreshMs: {
+    ...integer(0, 86_400_000, 'Age at which a source is asked whether it has another version, in milliseconds'),
+    default: 300_000,
+  },
+  sourceTimeoutMs: { ...integer(1, 86_400_000, 'Longest time for fetching one adapter, in milliseconds'), default: 300_000 },
   host: { ...text('Address to listen on'), default: '127.0.0.1' },
   port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
   maxBatch: { ...integer(1, 1024, 'Sequences that run at once; every one reserves its key-value cache'), default: 32 },
@@ -88,13 +117,21 @@ export interface FlagInfo {
   readonly flag: string;
   readonly environment: string;
   readonly help: string;
+  readonly isRepeated: boolean;
 }
 
 export function flagInfos(): FlagInfo[] {
   return CONFIG_KEYS.map((key) => {
-    const { help, default: value, isPath }: Setting<string | number | readonly string[] | null> = SETTINGS[key];
-    const shown = value === undefined || value === null || isPath ? '' : ` (default ${value})`;
-    return { key, flag: `--${kebab(key)}`, environment: environmentName(key), help: `${help}${shown}` };
+    const { help, default: value, isPath, isRepeated }: Setting<unknown> = SETTINGS[key];
+    const isShown = !isPath && (typeof value === 'string' || typeof value === 'number');
+    const shown = isShown ? ` (default ${value})` : '';
+    return {
+      key,
+      flag: `--${kebab(key)}`,
+      environment: environmentName(key),
+      help: `${help}${shown}`,
+      isRepeated: isRepeated === true,
+    };
   });
 }
 

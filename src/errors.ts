@@ -45,8 +45,12 @@ const TABLE = {
   invalid_data: { status: 500, type: 'server_error' },
   /** Training that cannot go on: the loss is no number any more. */
   training_diverged: { status: 500, type: 'server_error' },
-  /** The hub of models cannot be reached, or sends something else than it should. */
+  /** The hub of models, or a bucket, cannot be reached, or sends something else than it should. */
   download_failed: { status: 502, type: 'server_error', retryable: true },
+  /** Where an adapter comes from is too busy, cannot be reached, or does not hold still. */
+  source_unavailable: { status: 503, type: 'server_error', retryable: true },
+  /** ... or takes longer than a fetch may. */
+  source_timeout: { status: 504, type: 'server_error', retryable: true },
   disk_full: { status: 507, type: 'server_error' },
   unsupported_model: { status: 500, type: 'server_error' },
   invalid_config: { status: 500, type: 'server_error' },

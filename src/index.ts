@@ -28,6 +28,8 @@ export { type CaptionScores, evaluateCaptions } from './evaluation/captions.js';
 export { Graph, type Value } from './onnx/graph.js';
 export { type EngineOptions, type SupervisedEngine, startEngine } from './serving/client.js';
 export type { GenerateInput, GenerateResult, GenerationEvent, SamplingParams } from './serving/protocol.js';
+export type { SourceLibrary } from './sources/library.js';
+export { openSources, type SourceSettings } from './sources/open.js';
 export { parseTrainOptions, type TrainOptions } from './training/options.js';
 export { type Prepared, prepare } from './training/prepare.js';
 export { publishAdapter } from './training/publish.js';

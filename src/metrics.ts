@@ -6,11 +6,15 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
 import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
+import type { SourceKind } from './sources/place.js';
+import type { Failure } from './sources/supply.js';
 
 /** Whole requests: from a cached caption to a long text on a slow machine. */
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 /** Parts of one, down to a step. */
 const PART_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** From a small adapter next door to a large one far away. */
+const FETCH_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
@@ -31,6 +35,8 @@ export interface FrontGauges {
   /** Requests that wait: to be decoded, or for a row. */
   readonly queueLength: number;
   readonly adaptersRegistered: number;
+  /** Adapters from elsewhere on this disk; null where none come from elsewhere. */
+  readonly disk: { readonly bytes: number; readonly maxBytes: number } | null;
 }
 
 export class Metrics {
@@ -78,11 +84,26 @@ export class Metrics {
   readonly #adapterLoadFailures = this.#counter('adapter_load_failures_total', 'Adapters that could not be loaded');
   readonly #adapterEvictions = this.#counter('adapter_evictions_total', 'Adapters removed from memory to make room');
   readonly #adapterLoadSeconds = this.#histogram('adapter_load_seconds', 'Reading and checking one adapter', PART_SECONDS);
-  readonly #adapterBytes = this.#gauge('adapter_cache_bytes', 'Memory that adapters take', ['tier']);
-  readonly #adapterCapacity = this.#gauge('adapter_cache_capacity_bytes', 'Memory that adapters may take', ['tier']);
+  readonly #adapterBytes = this.#gauge('adapter_cache_bytes', 'Memory (ram), or room on the disk, that adapters take', ['tier']);
+  readonly #adapterCapacity = this.#gauge('adapter_cache_capacity_bytes', 'Memory, or room, that adapters may take', ['tier']);
   readonly #adaptersResident = this.#gauge('adapters_resident', 'Adapters in memory');
-  readonly #adaptersRegistered = this.#gauge('adapters_registered', 'Adapters in the adapters folder');
+  readonly #adaptersRegistered = this.#gauge('adapters_registered', 'Adapters that can be asked for by name');
   readonly #adapterLeases = this.#gauge('adapter_leases', 'Uses of adapters by requests now');
+
+  readonly #fetchSeconds = this.#histogram(
+    'adapter_fetch_seconds',
+    'Fetching one version of an adapter, by the kind of its source',
+    FETCH_SECONDS,
+    ['source'],
+  );
+  readonly #fetchBytes = this.#counter('adapter_fetch_bytes_total', 'Bytes of adapters that were fetched', ['source']);
+  readonly #fetchFailures = this.#counter('adapter_fetch_failures_total', 'Looks at sources that failed, by reason', [
+    'source',
+    'reason',
+  ]);
+  readonly #diskHits = this.#counter('adapter_disk_hits_total', 'Requests for adapters from elsewhere that were on the disk');
+  readonly #diskMisses = this.#counter('adapter_disk_misses_total', 'Requests that waited for the source of an adapter');
+  readonly #diskEvictions = this.#counter('adapter_disk_evictions_total', 'Adapters removed from the disk to make room');
 
   readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
@@ -161,6 +182,24 @@ export class Metrics {
     this.#imageRestarts.inc();
   }
 
+  adapterFetched(source: SourceKind, seconds: number, bytes: number): void {
+    this.#fetchSeconds.observe({ source }, seconds);
+    this.#fetchBytes.inc({ source }, bytes);
+  }
+
+  adapterFetchFailed(source: SourceKind, reason: Failure): void {
+    this.#fetchFailures.inc({ source, reason });
+  }
+
+  /** An adapter from elsewhere was asked for, and was on the disk, or had to be waited for. */
+  adapterAsked(hit: boolean): void {
+    (hit ? this.#diskHits : this.#diskMisses).inc();
+  }
+
+  adapterEvictedFromDisk(): void {
+    this.#diskEvictions.inc();
+  }
+
   /** The exposition text of everything, with these gauges. */
   render(engine: EngineGauges, front: FrontGauges): Promise<string> {
     this.#running.set(engine.runningRequests);
@@ -170,6 +209,10 @@ export class Metrics {
     this.#kvUsage.set(engine.kvUsage);
     this.#adapterBytes.set({ tier: 'ram' }, engine.adapterBytes);
     this.#adapterCapacity.set({ tier: 'ram' }, engine.adapterCapacityBytes);
+    if (front.disk) {
+      this.#adapterBytes.set({ tier: 'disk' }, front.disk.bytes);
+      this.#adapterCapacity.set({ tier: 'disk' }, front.disk.maxBytes);
+    }
     this.#adaptersResident.set(engine.adapterResident);
     this.#adaptersRegistered.set(front.adaptersRegistered);
     this.#adapterLeases.set(engine.adapterLeases);
@@ -185,7 +228,13 @@ export class Metrics {
     return new Gauge({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
   }
 
-  #histogram(name: string, help: string, buckets: readonly number[]): Histogram {
-    return new Histogram({ name: `graft_${name}`, help, buckets: [...buckets], registers: [this.#registry] });
+  #histogram(name: string, help: string, buckets: readonly number[], labelNames: readonly string[] = []): Histogram {
+    return new Histogram({
+      name: `graft_${name}`,
+      help,
+      buckets: [...buckets],
+      labelNames: [...labelNames],
+      registers: [this.#registry],
+    });
   }
 }

@@ -15,6 +15,8 @@ export interface Setting<T> {
   readonly help: string;
   /** A relative path is relative to the working directory, or to the file that it stands in. */
   readonly isPath?: true;
+  /** A flag that may be given several times. */
+  readonly isRepeated?: true;
   /** A flag that may stand without a value. */
   readonly isToggle?: true;
 }
@@ -86,6 +88,32 @@ export function toggle(help: string) {
 export function list(help: string) {
   const parse = (value: unknown): unknown => (typeof value === 'string' ? value.split(',').map((entry) => entry.trim()) : value);
   return { schema: z.preprocess(parse, z.array(z.string().min(1)).min(1)), expected: 'words between commas', help };
+}
+
+const NAMED_TEXT = /^([A-Za-z0-9][A-Za-z0-9._/-]{0,256})=(\S+)$/;
+
+/** `NAME=VALUE`, several between commas, or an object. Undefined where the value is something else. */
+function parseNamedTexts(value: unknown): ReadonlyMap<string, string> | undefined {
+  if (typeof value !== 'string' && (typeof value !== 'object' || value === null || Array.isArray(value))) return undefined;
+  // A comma may be part of a value, unless another name follows it.
+  const entries =
+    typeof value === 'string' ? value.split(/,(?=[^,=]*=)/) : Object.entries(value).map(([name, text]) => `${name}=${text}`);
+  const named = new Map<string, string>();
+  for (const entry of entries) {
+    const [, name, text] = NAMED_TEXT.exec(entry.trim()) ?? [];
+    if (name === undefined || text === undefined || named.has(name)) return undefined;
+    named.set(name, text);
+  }
+  return named;
+}
+
+/** Texts by name: on a command line a flag each, in a file an object. */
+export function namedTexts(expected: string, help: string) {
+  const schema: z.ZodType<ReadonlyMap<string, string>> = z.preprocess(
+    (value) => (value instanceof Map ? value : parseNamedTexts(value)),
+    z.custom<ReadonlyMap<string, string>>((value) => value instanceof Map),
+  );
+  return { schema, expected, help, isRepeated: true as const };
 }
 
 /** A number for all, or numbers by name. */

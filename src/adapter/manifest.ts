@@ -97,6 +97,16 @@ export function definingPaths(manifest: Manifest | null | undefined): string[] {
   return (manifest === null ? groups : [MANIFEST_FILE, PROJECTOR_FILE, ...groups]).sort();
 }
 
+/** Those of a folder's paths that may be among `definingPaths`, whatever its manifest says. */
+export function possiblePaths(paths: readonly string[]): string[] {
+  if (!paths.includes(MANIFEST_FILE)) return paths.filter((path) => path === CONFIG_FILE || path === TENSORS_FILE);
+  return paths.filter((path) => {
+    const [context, name, ...more] = path.split('/');
+    if (name === undefined) return path === MANIFEST_FILE || path === PROJECTOR_FILE;
+    return more.length === 0 && CONTEXT.is(context) && (name === CONFIG_FILE || name === TENSORS_FILE);
+  });
+}
+
 /** `"language": "name"` with `"language_fingerprint": "sha256:..."`, or `"language": {"name": ..., "fingerprint": ...}`. */
 function fingerprintOf(backbone: Fields, part: 'language' | 'vision'): string | undefined {
   const beside = backbone.get(`${part}_fingerprint`, DIGEST);

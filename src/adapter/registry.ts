@@ -26,6 +26,8 @@ export interface RegisteredAdapter {
   readonly summary: AdapterSummary;
   /** When this version was first seen, in milliseconds since 1970. */
   readonly registeredAt: number;
+  /** Where it was fetched from; absent where it lies in the folder of adapters. */
+  readonly source?: string;
   /** Why it cannot be served; absent where nothing is known against it. */
   readonly fault?: string;
 }

@@ -15,9 +15,14 @@ const SERVE_HELP = `
 Every flag is also an environment variable (--max-batch is GRAFT_MAX_BATCH) and a key of graft.yaml (maxBatch: 16).
 A flag wins over the environment, that over the file. Sizes may be written as 64MB or 1GiB.
 
+Adapters from elsewhere: S3_ENDPOINT (or AWS_ENDPOINT_URL), AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say how a
+bucket is read (without keys: unsigned); HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to huggingface_hub. docs/sources.md has more.
+
 Examples:
   $ graft serve --backbone models --adapters adapters
   $ graft serve --backbone models --default-adapter alt-text --port 0
+  $ graft serve --backbone models --adapter-source alt=s3://bucket/adapters/alt --adapter-source tags=hf://owner/tags@v2
+  $ graft serve --backbone models --allow-sources hf://owner,s3://bucket/team    # for "adapter": "hf://owner/..."
   $ GRAFT_BACKBONE=models graft serve --config production.yaml
 
   $ curl http://127.0.0.1:8080/v1/captions -F image=@photo.jpg -F adapter=alt-text
@@ -106,7 +111,11 @@ function program(): Command {
     .description('Start the server. It prints its URL once it is ready.')
     .option('--config <file>', 'settings file (GRAFT_CONFIG; default ./graft.yaml where it exists)')
     .addHelpText('after', SERVE_HELP);
-  for (const { flag, help } of flagInfos()) serve.option(`${flag} <value>`, help);
+  for (const { flag, help, isRepeated } of flagInfos()) {
+    if (isRepeated)
+      serve.option(`${flag} <value>`, help, (value: string, before?: string) => (before ? `${before},${value}` : value));
+    else serve.option(`${flag} <value>`, help);
+  }
   serve.action(async ({ config: file, ...flags }: Partial<Record<ConfigKey | 'config', string>>) => {
     const config = await loadConfig({ flags, env: process.env, file, folder: process.cwd() });
     const { serve } = await import('./serve.js');

@@ -1,7 +1,7 @@
 /** `graft serve`: puts the parts together, says when it is ready, and stops without dropping requests. */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { AdapterRegistry } from '../adapter/registry.js';
 import { readBackbone } from '../backbone/manifest.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
@@ -10,11 +10,13 @@ import { type Config, isShipped } from '../config.js';
 import { Admission } from '../http/admission.js';
 import { createApp } from '../http/app.js';
 import { HttpServer } from '../http/server.js';
-import type { AdapterDirectory } from '../http/services.js';
+import { type AdapterDirectory, listAdapters } from '../http/services.js';
 import { ImageClient } from '../images/client.js';
 import { RemoteImages } from '../images/remote.js';
 import { Metrics } from '../metrics.js';
 import { startEngine } from '../serving/client.js';
+import type { SourceLibrary } from '../sources/library.js';
+import { openSources } from '../sources/open.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -31,15 +33,22 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-/** Starts a server. It listens at once, and is ready later: see `ready`. Throws AppError for what cannot even begin. */
-export async function startServer(config: Config): Promise<RunningServer> {
+/**
+ * Starts a server. It listens at once, and is ready later: see `ready`. The environment says how adapters from elsewhere are read. Throws
+ * AppError for what cannot even begin.
+ */
+export async function startServer(
+  config: Config,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Promise<RunningServer> {
   const backbone = await readBackbone(config.backbone);
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
   const processor = backbone.visionFolder === null ? null : await readProcessor(backbone.visionFolder);
-  const registry = await openAdapters(config.adapters);
-  const adapters: AdapterDirectory = registry ?? NO_ADAPTERS;
   const log = pino({ level: config.logLevel, base: null });
   const metrics = new Metrics();
+  const sources = await observeSources(config, env, metrics, log);
+  const registry = await openAdapters(config.adapters);
+  const adapters: AdapterDirectory = registry ?? NO_ADAPTERS;
 
   const { maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -87,6 +96,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     remoteImages,
     imagesReady,
     adapters,
+    sources,
     tokenizer,
     metrics,
     admission,
@@ -99,7 +109,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     closing ??= (async () => {
       admission.drain();
       await server?.drain(drainMs);
-      await Promise.all([engine.close(0), images?.close(), registry?.close()]);
+      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
     })();
@@ -112,6 +122,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     await close(0);
     throw error;
   }
+  sources?.start();
   const starting = Promise.all([
     engine.whenReady,
     images?.start().then(() => {
@@ -119,7 +130,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     }),
   ]);
   const ready = starting.then(
-    () => ({ backbone: backbone.name, adapters: adapters.list().length }),
+    () => ({ backbone: backbone.name, adapters: listAdapters({ adapters, sources }).length }),
     async (error: unknown) => {
       await close(0);
       throw error;
@@ -156,6 +167,22 @@ export async function serve(config: Config): Promise<void> {
   console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${adapters} ${adapters === 1 ? 'adapter' : 'adapters'})`);
   if (isShipped(config))
     console.log('this backbone knows drawn scenes only; for photos name one of yours with --backbone (models/README.md)');
+}
+
+/** Adapters from elsewhere, and what is told of them. */
+function observeSources(
+  config: Config,
+  env: Readonly<Record<string, string | undefined>>,
+  metrics: Metrics,
+  log: Logger,
+): Promise<SourceLibrary | null> {
+  return openSources(config, env, {
+    fetched: (kind, seconds, bytes) => metrics.adapterFetched(kind, seconds, bytes),
+    failed: (kind, failure) => metrics.adapterFetchFailed(kind, failure),
+    asked: (hit) => metrics.adapterAsked(hit),
+    evicted: () => metrics.adapterEvictedFromDisk(),
+    note: (source, error) => log.warn({ source, code: error.code }, error.message),
+  });
 }
 
 /** No folder was named and the usual one is not there: only the bare backbone can be asked. */

@@ -10,7 +10,7 @@ import { checkPrompt, type Generated, Generation, Scope, type Target } from './g
 import { bodyOf } from './multipart.js';
 import { pictureBytes } from './picture.js';
 import type { CaptionAsk, RequestParser } from './schema.js';
-import { type Services, selectAdapter } from './services.js';
+import { listAdapters, type Services, selectAdapter } from './services.js';
 import { EventWriter } from './sse.js';
 
 /** One adapter's part of the request: what is to be generated, or why not. */
@@ -33,7 +33,7 @@ export function captionRoute(services: Services, parser: RequestParser) {
     const exchange = exchangeOf(res);
     const scope = new Scope(exchange, ask.timeoutMs);
     try {
-      const captioning = new Captioning(services, info, ask, scope, exchange);
+      const captioning = await Captioning.open(services, info, ask, scope, exchange);
       if (ask.stream) await captioning.stream(new EventWriter(res, scope.signal));
       else res.json(await captioning.reply());
     } finally {
@@ -57,13 +57,28 @@ class Captioning {
   readonly #id = `cap_${randomUUID()}`;
   readonly #created = Math.floor(Date.now() / 1000);
 
-  constructor(services: Services, info: EngineInfo, ask: CaptionAsk, scope: Scope, exchange: Exchange) {
+  private constructor(services: Services, ask: CaptionAsk, scope: Scope, exchange: Exchange, parts: readonly Part[]) {
     this.#services = services;
     this.#ask = ask;
     this.#scope = scope;
     this.#exchange = exchange;
-    this.#parts = this.#names().map((name) => ({ name, target: this.#target(name, info) }));
-    this.#throwIfAllFailed(this.#parts.map(({ target }) => target));
+    this.#parts = parts;
+    this.#throwIfAllFailed(parts.map(({ target }) => target));
+    for (const { target } of parts)
+      if (!(target instanceof AppError) && target.adapter) exchange.adapters.push(target.adapter.ref.digest);
+  }
+
+  /** Resolves when every adapter is chosen, and fetched where it has to be. Throws where none can be. */
+  static async open(
+    services: Services,
+    info: EngineInfo,
+    ask: CaptionAsk,
+    scope: Scope,
+    exchange: Exchange,
+  ): Promise<Captioning> {
+    const choose = async (name: string): Promise<Part> => ({ name, target: await targetOf(services, info, ask, scope, name) });
+    const parts = await Promise.all(namesOf(services, ask).map(choose));
+    return new Captioning(services, ask, scope, exchange, parts);
   }
 
   async reply(): Promise<object> {
@@ -91,34 +106,6 @@ class Captioning {
     for (const event of unsent) await writer.send(event);
     this.#note(settled);
     await writer.end();
-  }
-
-  #names(): readonly string[] {
-    const { adapters } = this.#ask;
-    if (adapters.length > 0) return adapters;
-    const { defaultAdapter } = this.#services.config;
-    if (defaultAdapter !== null) return [defaultAdapter];
-    const known = this.#services.adapters
-      .list()
-      .slice(0, 10)
-      .map(({ name }) => name);
-    throw new AppError(
-      'adapter_required',
-      `adapter: Expected the name of an adapter (such as ${known.join(', ') || 'one in the adapters folder'}) but received none: a bare backbone cannot see`,
-      { param: 'adapter' },
-    );
-  }
-
-  #target(name: string, info: EngineInfo): Target | AppError {
-    try {
-      const adapter = selectAdapter(this.#services, name);
-      const promptOf = (version: RegisteredAdapter | null): string => this.#ask.prompt ?? version?.summary.prompt ?? '';
-      checkPrompt(this.#services, info, promptOf(adapter), true);
-      this.#exchange.adapters.push(adapter.ref.digest);
-      return { adapter, promptOf, continues: false };
-    } catch (error) {
-      return AppError.from(error);
-    }
   }
 
   async #submit(): Promise<Generation> {
@@ -180,6 +167,38 @@ class Captioning {
   #note(results: readonly unknown[]): void {
     const errors = results.filter((result) => result instanceof AppError);
     if (errors[0] && errors.length === results.length) this.#exchange.error = errors[0];
+  }
+}
+
+/** Throws `adapter_required` where the request names none and there is no usual one. */
+function namesOf(services: Services, { adapters }: CaptionAsk): readonly string[] {
+  if (adapters.length > 0) return adapters;
+  const { defaultAdapter } = services.config;
+  if (defaultAdapter !== null) return [defaultAdapter];
+  const known = listAdapters(services)
+    .slice(0, 10)
+    .map(({ name }) => name);
+  throw new AppError(
+    'adapter_required',
+    `adapter: Expected the name of an adapter (such as ${known.join(', ') || 'one in the adapters folder'}) but received none: a bare backbone cannot see`,
+    { param: 'adapter' },
+  );
+}
+
+async function targetOf(
+  services: Services,
+  info: EngineInfo,
+  ask: CaptionAsk,
+  scope: Scope,
+  name: string,
+): Promise<Target | AppError> {
+  try {
+    const selected = await selectAdapter(services, name, scope);
+    const promptOf = (version: RegisteredAdapter | null): string => ask.prompt ?? version?.summary.prompt ?? '';
+    checkPrompt(services, info, promptOf(selected.adapter), true);
+    return { ...selected, promptOf, continues: false };
+  } catch (error) {
+    return AppError.from(error);
   }
 }
 

@@ -11,18 +11,19 @@ import type { CompletionAsk, RequestParser } from './schema.js';
 import { type Services, selectAdapter } from './services.js';
 import { EventWriter } from './sse.js';
 
+const NOTHING = { adapter: null, fetchMs: 0 };
+
 export function completionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
     const ask = parser.completion(bodyOf(req).value);
     checkPrompt(services, info, ask.prompt, false);
-    const adapter = ask.model === services.backbone ? null : selectAdapter(services, ask.model);
-    const target: Target = { adapter, promptOf: () => ask.prompt, continues: true };
     const exchange = exchangeOf(res);
-    if (adapter) exchange.adapters.push(adapter.ref.digest);
-
     const scope = new Scope(exchange, ask.timeoutMs);
     try {
+      const selected = ask.model === services.backbone ? NOTHING : await selectAdapter(services, ask.model, scope);
+      const target: Target = { ...selected, promptOf: () => ask.prompt, continues: true };
+      if (target.adapter) exchange.adapters.push(target.adapter.ref.digest);
       const generation = Generation.submit(services, ask, scope, null, [target]);
       exchange.arrived();
       const reply = new Reply(ask, target);

@@ -1,7 +1,8 @@
 /**
  * From a checked request to text: hands requests to the engine, follows their streams, turns tokens into text, ends at stop strings,
- * and tries once more where an adapter was replaced on disk between the registry's look and the engine's.
+ * and tries once more where an adapter was replaced (or broken) on disk between the registry's look and the engine's.
  */
+import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
@@ -17,13 +18,14 @@ import type {
 import { TextStream } from '../serving/text.js';
 import type { Exchange } from './exchange.js';
 import type { Ask } from './schema.js';
-import { type Services, selectAdapter } from './services.js';
+import { type Keeper, type Services, selectAdapter } from './services.js';
 
-/** The time a request has, and what ends it early. */
-export class Scope {
+/** The time a request has, what ends it early, and what it holds until then. */
+export class Scope implements Keeper {
   readonly #startMs: number;
   readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
+  readonly #kept: (() => void)[] = [];
   /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
   readonly signal: AbortSignal;
 
@@ -32,6 +34,8 @@ export class Scope {
     this.#timeoutMs = timeoutMs;
     const controller = new AbortController();
     this.signal = controller.signal;
+    // As many wait for it as the request names adapters.
+    setMaxListeners(0, this.signal);
     this.#timer = setTimeout(() => controller.abort(this.#tooLate()), this.remainingMs);
     // Not AbortSignal.any: Node keeps what that returns, and all that it leads to, for ever if a listener is left on it.
     const leave = (): void => controller.abort(exchange.signal.reason);
@@ -54,8 +58,13 @@ export class Scope {
     return error.code === 'cancelled' && this.signal.aborted ? AppError.from(this.signal.reason) : error;
   }
 
+  keep(release: () => void): void {
+    this.#kept.push(release);
+  }
+
   end(): void {
     clearTimeout(this.#timer);
+    for (const release of this.#kept.splice(0)) release();
   }
 
   #tooLate(): AppError {
@@ -67,6 +76,8 @@ export class Scope {
 export interface Target {
   /** The version that is asked for; follows the registry where it was replaced meanwhile. */
   adapter: RegisteredAdapter | null;
+  /** How long its source was waited for: part of the time that the adapter took. */
+  fetchMs: number;
   /** The text to continue, which may be the adapter's own. */
   readonly promptOf: (adapter: RegisteredAdapter | null) => string;
   /** Whether the text goes on from the prompt (its spacing included) or stands alone. */
@@ -144,7 +155,7 @@ export class Generation {
     let start: GenerateStart | undefined;
     for await (const event of this.#events(job)) {
       if (event.type === 'started') {
-        start = event.start;
+        start = withFetch(event.start, job.target);
       } else if (event.type === 'token') {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
@@ -156,8 +167,9 @@ export class Generation {
         // Leaving the loop cancels the request.
         if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(start, voices);
       } else {
-        metrics.generated(event.result);
-        return this.#done(event.result, voices, onText);
+        const result = withFetch(event.result, job.target);
+        metrics.generated(result);
+        return this.#done(result, voices, onText);
       }
     }
     throw this.#scope.signal.aborted
@@ -173,8 +185,11 @@ export class Generation {
     } catch (error) {
       const { adapter } = job.target;
       if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
-      await this.#services.adapters.rescan();
-      job.target.adapter = selectAdapter(this.#services, adapter.name);
+      if (adapter.source === undefined) await this.#services.adapters.rescan();
+      else await this.#services.sources?.mend(adapter.ref.digest);
+      const selected = await selectAdapter(this.#services, adapter.name, this.#scope);
+      job.target.adapter = selected.adapter;
+      job.target.fetchMs += selected.fetchMs;
     }
     const input = inputOf(this.#services, this.#ask, this.#scope, job.target);
     for (const events of this.#services.engine.generate(this.#pixels, [input], this.#scope.signal)) yield* events;
@@ -231,6 +246,12 @@ function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { ada
     sampling,
     deadlineMs: scope.remainingMs,
   };
+}
+
+/** The engine knows nothing of what came before it. */
+function withFetch<Start extends GenerateStart>(start: Start, { fetchMs }: Target): Start {
+  if (fetchMs === 0) return start;
+  return { ...start, timings: { ...start.timings, adapterMs: start.timings.adapterMs + fetchMs } };
 }
 
 /** One sequence's text so far. */

@@ -3,45 +3,62 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { ResidentAdapter } from '../serving/protocol.js';
-import type { Services } from './services.js';
+import type { NamedSource } from '../sources/library.js';
+import { listAdapters, type Services } from './services.js';
 
 /** How long a reply waits for the engine's newest figures. */
 const REPORT_TIMEOUT_MS = 500;
 /** When this process started: the backbone has no date of its own. */
 const STARTED_MS = Date.now();
 
-export function modelsRoute({ backbone, adapters }: Services) {
+export function modelsRoute(services: Services) {
+  const { backbone } = services;
   return (_req: Request, res: Response): void => {
     const data = [
       model(backbone, STARTED_MS, null),
-      ...adapters.list().map(({ name, registeredAt }) => model(name, registeredAt, backbone)),
+      ...listAdapters(services).map((adapter) => model(adapter.name, createdMs(adapter), backbone)),
     ];
     res.json({ object: 'list', data });
   };
 }
 
-export function modelRoute({ backbone, adapters }: Services) {
+export function modelRoute(services: Services) {
+  const { backbone } = services;
   return (req: Request, res: Response): void => {
     const name = [req.params['name'] ?? []].flat().join('/');
     if (name === backbone) {
       res.json(model(backbone, STARTED_MS, null));
       return;
     }
-    const adapter = adapters.get(name);
+    const adapter = listAdapters(services).find((listed) => listed.name === name);
     if (!adapter)
       throw new AppError('adapter_not_found', `Expected the backbone (${backbone}) or an adapter but received ${name}`, {
         param: 'model',
       });
-    res.json(model(name, adapter.registeredAt, backbone));
+    res.json(model(name, createdMs(adapter), backbone));
   };
 }
 
-export function adaptersRoute({ adapters, engine }: Services) {
+export function adaptersRoute(services: Services) {
   return async (_req: Request, res: Response): Promise<void> => {
-    const { resident } = await engine.report(REPORT_TIMEOUT_MS);
+    const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
     const byDigest = new Map(resident.map((adapter) => [adapter.digest, adapter]));
-    res.json({ object: 'list', data: adapters.list().map((adapter) => describe(adapter, byDigest.get(adapter.ref.digest))) });
+    const data = listAdapters(services).map((listed) => {
+      const adapter = thereOf(listed);
+      return adapter ? describe(adapter, byDigest.get(adapter.ref.digest)) : describeAbsent(listed);
+    });
+    res.json({ object: 'list', data });
   };
+}
+
+/** A listed adapter as far as it is there. */
+function thereOf(listed: RegisteredAdapter | NamedSource): RegisteredAdapter | undefined {
+  return 'ref' in listed ? listed : listed.adapter;
+}
+
+/** What is still to be fetched has no date either. */
+function createdMs(listed: RegisteredAdapter | NamedSource): number {
+  return thereOf(listed)?.registeredAt ?? STARTED_MS;
 }
 
 function model(id: string, createdMs: number, parent: string | null): object {
@@ -49,7 +66,7 @@ function model(id: string, createdMs: number, parent: string | null): object {
 }
 
 function describe(
-  { name, ref, bytes, summary, registeredAt, fault }: RegisteredAdapter,
+  { name, ref, bytes, summary, registeredAt, source, fault }: RegisteredAdapter,
   resident: ResidentAdapter | undefined,
 ): object {
   const { method, contexts, task, prompt, rank, format } = summary;
@@ -64,12 +81,37 @@ function describe(
     prompt,
     rank: rank ?? null,
     bytes,
+    source: source ?? null,
     registered_at: Math.floor(registeredAt / 1000),
     resident: resident !== undefined,
     resident_bytes: resident?.bytes ?? 0,
     leases: resident?.leases ?? 0,
     pinned: resident?.pinned ?? false,
     modules: resident ? { matched: resident.matched, targeted: resident.targeted } : null,
+    fault: fault ?? null,
+  };
+}
+
+/** Of what has not come yet, only its name and its place are known. */
+function describeAbsent({ name, source, fault }: RegisteredAdapter | NamedSource): object {
+  return {
+    name,
+    object: 'adapter',
+    digest: null,
+    format: null,
+    method: null,
+    contexts: [],
+    task: null,
+    prompt: null,
+    rank: null,
+    bytes: 0,
+    source,
+    registered_at: null,
+    resident: false,
+    resident_bytes: 0,
+    leases: 0,
+    pinned: false,
+    modules: null,
     fault: fault ?? null,
   };
 }

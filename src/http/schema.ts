@@ -19,7 +19,8 @@ const MAX_ADAPTERS = 64;
 const DEFAULT_MAX_TOKENS = 40;
 const MAX_STOPS = 4;
 const MAX_STOP_CHARACTERS = 256;
-const ADAPTER_NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,256}$/;
+/** A name, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
+const ADAPTER_NAME = /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
 
 interface Field {
   readonly schema: z.ZodType;

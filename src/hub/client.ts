@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { quote } from '../tensor/json.js';
+import { readText, unreachable, within } from './line.js';
 import { COMMIT, isPlainPath, type Reference, repositoryOf } from './reference.js';
 import { type Patience, retryAfterMs, retrying, Transient } from './retry.js';
 import type { HubSettings } from './settings.js';
@@ -16,8 +17,7 @@ const MAX_PAGES = 200;
 const SHOWN_CHARACTERS = 40;
 const ANSWER_TIMEOUT_MS = 60_000;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
-/** What is no better the next time: a host that does not exist, or whose certificate is not to be trusted. */
-const LASTING = /^ENOTFOUND$|TLS|CERT|SELF_SIGNED|UNABLE_TO/;
+const ADVICE = '; HF_HUB_OFFLINE=1 takes what is in the cache';
 
 export interface HubFile {
   /** With slashes, inside of the repository. */
@@ -91,16 +91,12 @@ export class HubClient {
   }
 
   #ask(reference: Reference, url: string): Promise<Answer> {
-    return retrying(async () => {
-      const response = await this.#request(
-        reference,
-        url,
-        { accept: 'application/json' },
-        AbortSignal.timeout(ANSWER_TIMEOUT_MS),
-      );
+    const once = async (signal: AbortSignal): Promise<Answer> => {
+      const response = await this.#request(reference, url, { accept: 'application/json' }, signal);
       const next = /<([^>]*)>\s*;\s*rel="?next"?/.exec(response.headers.get('link') ?? '')?.[1];
-      return { body: await readJson(response), next: next === undefined ? undefined : new URL(next, url).href };
-    }, this.patience);
+      return { body: await readJson(response, signal), next: next === undefined ? undefined : new URL(next, url).href };
+    };
+    return retrying(() => within(ANSWER_TIMEOUT_MS, this.patience.signal, once), this.patience);
   }
 
   async #request(reference: Reference, url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
@@ -113,7 +109,7 @@ export class HubClient {
         signal,
         headers: { ...headers, 'user-agent': 'graft', ...(isHub && token !== null ? { authorization: `Bearer ${token}` } : {}) },
       }).catch((error: unknown) => {
-        throw unreachable(target, error);
+        throw unreachable(target, error, ADVICE);
       });
       if (response.ok) return response;
       await response.body?.cancel();
@@ -167,45 +163,8 @@ interface Answer {
   readonly next: string | undefined;
 }
 
-/** The answer's bytes as they come. Throws Transient where the line breaks. */
-export async function* bodyOf(response: Response): AsyncGenerator<Uint8Array, void> {
-  const body: AsyncIterable<Uint8Array> | null = response.body;
-  try {
-    if (body) yield* body;
-  } catch (error) {
-    throw unreachable(new URL(response.url), error);
-  }
-}
-
-/** A failure of the line, as something to try again; one that lasts, as a sentence. */
-function unreachable({ host }: URL, error: unknown): Error {
-  const { name, message, cause } = error as Error;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  // The codes of fetch's own library mean nothing to people, those of the system do.
-  const words = code.startsWith('UND_') ? (cause as Error).message : code || message;
-  const detail = name === 'TimeoutError' || name === 'AbortError' ? 'it sent nothing for a while' : words;
-  if (!LASTING.test(code)) return new Transient(`the line to ${host} broke (${detail})`, undefined, error);
-  return new AppError(
-    'download_failed',
-    `Expected to reach ${host} but received ${detail}; HF_HUB_OFFLINE=1 takes what is in the cache`,
-    {
-      cause: error,
-    },
-  );
-}
-
-async function readJson(response: Response): Promise<unknown> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of bodyOf(response)) {
-    bytes += chunk.byteLength;
-    if (bytes > MAX_ANSWER_BYTES)
-      throw strange(
-        `Expected an answer of at most ${MAX_ANSWER_BYTES} bytes from ${new URL(response.url).host} but received more`,
-      );
-    chunks.push(chunk);
-  }
-  const text = Buffer.concat(chunks).toString('utf8');
+async function readJson(response: Response, signal: AbortSignal): Promise<unknown> {
+  const text = await readText(response, MAX_ANSWER_BYTES, signal);
   try {
     return JSON.parse(text);
   } catch (cause) {

@@ -1,21 +1,13 @@
 /**
  * The part of a file that has come so far, which outlives the process that fetched it. A part belongs to one process, by its name; the parts
- * of processes that are gone are taken over by a rename, of which only one of several takers succeeds. So two never write one file, without
- * a lock that somebody who was killed could leave behind.
+ * of processes that are gone are taken over by a rename, of which only one of several takers succeeds. So two never write one file.
  */
-import { createHash, randomUUID } from 'node:crypto';
 import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
-
-/** Nobody writes to a part that has not changed for this long: a line that sends nothing is given up long before. */
-const IDLE_MS = 600_000;
-
-/** Processes of other machines (a shared disk, another container) cannot be asked whether they live. */
-const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+import { isAbandoned, MARK, newMark } from './owner.js';
 
 /** huggingface_hub's ending, with a name that it never makes: it cleans up after itself, not after others. */
-const NAME = /^(?<etag>[0-9a-f]+)\.(?<host>[0-9a-f]{8})-(?<pid>\d+)-[0-9a-f]{8}\.incomplete$/;
+const NAME = new RegExp(`^(?<etag>[0-9a-f]+)\\.${MARK}\\.incomplete$`);
 
 /** Those of this process. */
 const own = new Set<string>();
@@ -28,7 +20,7 @@ export interface Part {
 
 /** A place for the file in `folder`, with what a process that is gone has left of it. */
 export async function claim(folder: string, etag: string): Promise<Part> {
-  const name = `${etag}.${HOST}-${process.pid}-${randomUUID().slice(0, 8)}.incomplete`;
+  const name = `${etag}.${newMark()}.incomplete`;
   own.add(name);
   const part = { path: join(folder, name), release: () => own.delete(name) };
   const left = await leftovers(folder, etag);
@@ -64,23 +56,10 @@ interface Leftover {
 async function leftovers(folder: string, etag: string): Promise<Leftover[]> {
   const found: Leftover[] = [];
   for (const name of await readdir(folder)) {
-    const { etag: of, host, pid } = NAME.exec(name)?.groups ?? {};
-    if (of !== etag || own.has(name)) continue;
+    const mark = NAME.exec(name)?.groups;
+    if (mark?.['etag'] !== etag || own.has(name)) continue;
     const info = await stat(join(folder, name)).catch(() => undefined);
-    if (info === undefined) continue;
-    const isIdle = Date.now() - info.mtimeMs > IDLE_MS;
-    if (isIdle || (host === HOST && !isAlive(Number(pid)))) found.push({ path: join(folder, name), bytes: info.size });
+    if (info !== undefined && isAbandoned(mark, info.mtimeMs)) found.push({ path: join(folder, name), bytes: info.size });
   }
   return found.sort((a, b) => b.bytes - a.bytes);
-}
-
-function isAlive(pid: number): boolean {
-  // Not in use, as all of this process's own are known.
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
 }

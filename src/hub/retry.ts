@@ -2,12 +2,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { AppError } from '../errors.js';
 
-/** In a row, without anything gained in between. */
-const MAX_RETRIES = 5;
-const FIRST_WAIT_MS = 1000;
-/** A server that asks for more patience than this is told to people instead. */
-const MAX_WAIT_MS = 300_000;
-
 /** A failure that may be gone the next time. */
 export class Transient extends Error {
   /** What the server asked for. */
@@ -22,26 +16,42 @@ export class Transient extends Error {
 export interface Patience {
   /** Told before each wait. */
   readonly onWait?: (reason: string, waitMs: number) => void;
+  /** Ends all of it, waits too: what is thrown then is its reason. */
+  readonly signal?: AbortSignal;
+  /** In a row, without anything gained in between. */
+  readonly maxRetries?: number;
+  /** Doubles from retry to retry. */
+  readonly firstWaitMs?: number;
+  /** A server that asks for more patience than this is told to people instead. */
+  readonly maxWaitMs?: number;
   /** For tests. */
   readonly sleep?: (waitMs: number) => Promise<unknown>;
 }
 
-/** Runs `work` until it does not throw Transient; `gained` starts the count afresh. Throws `download_failed` in the end. */
+/**
+ * Runs `work` until it does not throw Transient; `gained` starts the count afresh. Throws `download_failed`, with the last one as its cause,
+ * in the end.
+ */
 export async function retrying<T>(work: (gained: () => void) => Promise<T>, patience: Patience): Promise<T> {
-  const { onWait, sleep = setTimeout } = patience;
+  const { onWait, signal, maxRetries = 5, firstWaitMs = 1000, maxWaitMs = 300_000 } = patience;
+  const sleep = patience.sleep ?? ((waitMs: number) => setTimeout(waitMs, undefined, signal && { signal }));
   for (let failures = 0; ; ) {
     try {
       return await work(() => {
         failures = 0;
       });
     } catch (error) {
+      signal?.throwIfAborted();
       if (!(error instanceof Transient)) throw error;
-      const waitMs = error.waitMs ?? FIRST_WAIT_MS * 2 ** failures * (1 + Math.random() / 4);
-      if (failures === MAX_RETRIES) throw failed(`${error.message}, ${MAX_RETRIES + 1} times in a row`, error);
-      if (waitMs > MAX_WAIT_MS) throw failed(`${error.message}, and asks to wait for ${Math.ceil(waitMs / 1000)} seconds`, error);
+      const waitMs = error.waitMs ?? firstWaitMs * 2 ** failures * (1 + Math.random() / 4);
+      if (failures === maxRetries) throw failed(`${error.message}, ${maxRetries + 1} times in a row`, error);
+      if (waitMs > maxWaitMs) throw failed(`${error.message}, and asks to wait for ${Math.ceil(waitMs / 1000)} seconds`, error);
       failures += 1;
       onWait?.(error.message, waitMs);
-      await sleep(waitMs);
+      await sleep(waitMs).catch((cause: unknown) => {
+        signal?.throwIfAborted();
+        throw cause;
+      });
     }
   }
 }

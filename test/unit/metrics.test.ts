@@ -36,7 +36,8 @@ const COUNTS: EngineCounts = {
   stepSeconds: [0.01, 0.02],
 };
 
-const render = (metrics: Metrics) => metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12 });
+const render = (metrics: Metrics) =>
+  metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12, disk: { bytes: 300, maxBytes: 900 } });
 
 function filled(): Metrics {
   const metrics = new Metrics();
@@ -49,6 +50,11 @@ function filled(): Metrics {
   metrics.nextToken(0.002);
   metrics.engineRestarted();
   metrics.imageProcessRestarted();
+  metrics.adapterFetched('s3', 0.3, 4000);
+  metrics.adapterFetchFailed('hub', 'refused');
+  metrics.adapterAsked(true);
+  metrics.adapterAsked(false);
+  metrics.adapterEvictedFromDisk();
   return metrics;
 }
 
@@ -78,6 +84,12 @@ describe('Metrics', () => {
       'graft_adapter_load_seconds_sum 1',
       'graft_engine_restarts_total 1',
       'graft_image_process_restarts_total 1',
+      'graft_adapter_fetch_seconds_count{source="s3"} 1',
+      'graft_adapter_fetch_bytes_total{source="s3"} 4000',
+      'graft_adapter_fetch_failures_total{source="hub",reason="refused"} 1',
+      'graft_adapter_disk_hits_total 1',
+      'graft_adapter_disk_misses_total 1',
+      'graft_adapter_disk_evictions_total 1',
     ];
     expect(lines).toEqual(expect.arrayContaining(expected));
   });
@@ -91,6 +103,8 @@ describe('Metrics', () => {
       'graft_kv_usage_ratio 0.25',
       'graft_adapter_cache_bytes{tier="ram"} 500',
       'graft_adapter_cache_capacity_bytes{tier="ram"} 1000',
+      'graft_adapter_cache_bytes{tier="disk"} 300',
+      'graft_adapter_cache_capacity_bytes{tier="disk"} 900',
       'graft_adapters_resident 5',
       'graft_adapters_registered 12',
       'graft_adapter_leases 6',

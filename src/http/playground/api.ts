@@ -6,7 +6,8 @@ export const CAPTIONS = 'v1/captions';
 
 export interface Adapter {
   readonly name: string;
-  readonly method: string;
+  /** null where it is still to be fetched. */
+  readonly method: string | null;
   readonly contexts: readonly string[];
   readonly task: string | null;
   readonly rank: number | null;

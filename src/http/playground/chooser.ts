@@ -92,7 +92,8 @@ export class Chooser {
       else this.#chosen.delete(name);
       this.#onChange();
     });
-    const kind = [method, rank === null ? '' : `rank ${rank}`, contexts.join(' + '), size(bytes)].filter(Boolean).join(', ');
+    const parts = [method, rank === null ? '' : `rank ${rank}`, contexts.join(' + '), size(bytes)];
+    const kind = method === null ? 'to be fetched' : parts.filter(Boolean).join(', ');
     const title = element('span', 'name', element('b', '', name));
     if (resident) title.append(element('span', 'chip', 'in memory'));
     const detail = element('small', fault === null ? '' : 'fault', fault ?? kind);
