@@ -40,12 +40,14 @@ export async function startServer(config: Config): Promise<RunningServer> {
   const log = pino({ level: config.logLevel, base: null });
   const metrics = new Metrics();
 
-  const { maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
+  const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
     backbone: config.backbone,
     maxBatch,
     contextLength,
     threads,
+    weights,
+    weightsCache,
     adapterCacheBytes,
     visionCacheBytes,
     prefillTokens,

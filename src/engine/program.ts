@@ -38,7 +38,6 @@ export interface BankShape {
 export interface Program {
   readonly model: Uint8Array;
   readonly bank: BankShape;
-  readonly weightBytes: number;
 }
 
 /** Names of the graph's inputs, in one place for whoever feeds them. */
@@ -91,7 +90,6 @@ export function buildProgram(language: LanguageModel, weights: Weights, variant:
   return {
     model: g.toModel(),
     bank: { sites, scalable: language.modules.filter((module) => module.scalable) },
-    weightBytes: weights.bytes,
   };
 }
 
