@@ -50,7 +50,7 @@ export const weightSettings = {
   weights: {
     ...choice(
       ['float32', 'int8', 'int4'],
-      "Numbers that the language model's weights are multiplied in, whatever the checkpoint has: int8 takes about a quarter of float32's memory, int4 about a sixth, each less accurate",
+      "Numbers that the language model's weights are multiplied in, whatever the checkpoint has: int8 has about a quarter of float32's bytes, int4 about a sixth, each less accurate",
     ),
     default: 'float32' as const,
   },
