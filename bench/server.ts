@@ -245,7 +245,7 @@ function commandOf(pid: number): string {
   }
 }
 
-function checkBuild(): void {
+export function checkBuild(): void {
   const builtMs = statSync(MAIN, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = readdirSync(path.join(ROOT, 'src'), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const newestMs = Math.max(...sources.map((file) => statSync(path.join(file.parentPath, file.name)).mtimeMs));

@@ -10,7 +10,21 @@ import { fileURLToPath } from 'node:url';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { AppError } from './errors.js';
-import { bytes, choice, count, integer, kebab, list, location, namedTexts, optional, type Setting, text } from './settings.js';
+import {
+  bytes,
+  choice,
+  count,
+  integer,
+  kebab,
+  list,
+  location,
+  namedTexts,
+  optional,
+  type Setting,
+  text,
+  userWeightsCache,
+  weightSettings,
+} from './settings.js';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 
@@ -72,6 +86,7 @@ const SETTINGS = {
     default: null,
   },
   threads: { ...integer(1, 1024, 'Threads that compute'), default: availableParallelism() },
+  ...weightSettings,
   adapterCacheBytes: { ...bytes('Memory for adapters'), default: 1024 ** 3 },
   visionCacheBytes: { ...bytes('Memory for encoded images'), default: 256 * 10 ** 6 },
   prefillTokens: { ...integer(1, 1_048_576, 'Prompt tokens that one step may take in'), default: 512 },
@@ -97,7 +112,10 @@ const SETTINGS = {
 } satisfies Record<string, Setting<unknown>>;
 
 export type ConfigKey = keyof typeof SETTINGS;
-export type Config = { readonly [Key in ConfigKey]: z.output<(typeof SETTINGS)[Key]['schema']> };
+export type Config = { readonly [Key in ConfigKey]: z.output<(typeof SETTINGS)[Key]['schema']> } & {
+  /** The user's own where none was named. */
+  readonly weightsCache: string;
+};
 
 export const CONFIG_KEYS = Object.keys(SETTINGS) as ConfigKey[];
 
@@ -141,6 +159,7 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const file = await readFileValues(sources, faults);
   const values = Object.fromEntries(CONFIG_KEYS.map((key) => [key, resolve(key, sources, file, faults)]));
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The configuration is wrong', faults);
+  values['weightsCache'] ??= userWeightsCache(sources.env);
   if (isShipped(values as Config)) values['adapters'] ??= SHIPPED.adapters;
   return Object.freeze(values) as Config;
 }

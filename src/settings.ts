@@ -2,6 +2,7 @@
  * Kinds of settings: what a value may be, in words and as a check. A command's settings are one table of these, from which its flags, its help
  * and its errors all derive.
  */
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { AppError } from './errors.js';
@@ -44,6 +45,30 @@ export function count<Min extends number, Max extends number>(min: Min, max: Max
 
 export function choice<const Choice extends string>(choices: readonly Choice[], help: string) {
   return { schema: z.enum(choices), expected: `one of ${choices.join(', ')}`, help };
+}
+
+/** In what a language model's weights are multiplied, and where those of few bits are kept. */
+export const weightSettings = {
+  weights: {
+    ...choice(
+      ['float32', 'int8', 'int4'],
+      "Numbers that the language model's weights are multiplied in, whatever the checkpoint has: int8 has about a quarter of float32's bytes, int4 about a sixth, each less accurate",
+    ),
+    default: 'float32' as const,
+  },
+  weightsCache: {
+    ...optional(
+      location(
+        'Folder in which int8 and int4 weights are kept once they are made; default: graft/weights in XDG_CACHE_HOME, or in ~/.cache',
+      ),
+    ),
+    default: null,
+  },
+};
+
+/** The default of `weightsCache`: in the user's cache folder, by the rule that the hub's cache follows too. */
+export function userWeightsCache(env: Readonly<Record<string, string | undefined>>): string {
+  return path.join(env['XDG_CACHE_HOME'] || path.join(homedir(), '.cache'), 'graft', 'weights');
 }
 
 const UNITS: Readonly<Record<string, number>> = {

@@ -16,8 +16,7 @@ const known = new Map<string, { readonly version: string; readonly fingerprint: 
  */
 export async function fingerprint(folder: string): Promise<string> {
   const names = await listFiles(folder);
-  const stats = await Promise.all(names.map((name) => under(join(folder, name), (path) => stat(path))));
-  const version = stats.map(({ size, mtimeMs, ino }, index) => `${names[index]} ${size} ${mtimeMs} ${ino}`).join('\n');
+  const version = await versionOf(folder, names);
   const before = known.get(folder);
   if (before?.version === version) return before.fingerprint;
   const promise = hashFiles(folder, names);
@@ -25,6 +24,11 @@ export async function fingerprint(folder: string): Promise<string> {
   // A failure is not worth keeping: the next call may find the file.
   promise.catch(() => known.delete(folder));
   return promise;
+}
+
+/** What changes with every change of what the fingerprint is of, and is known without reading it: for whoever keeps it beyond this process. */
+export async function checkpointVersion(folder: string): Promise<string> {
+  return versionOf(folder, await listFiles(folder));
 }
 
 /**
@@ -39,6 +43,15 @@ export async function encoderFingerprint(folder: string, features: string | unde
   hash.file('features', content.byteLength);
   hash.update(content);
   return hash.digest();
+}
+
+async function versionOf(folder: string, names: readonly string[]): Promise<string> {
+  const stats = await Promise.all(names.map((name) => under(join(folder, name), (path) => stat(path, { bigint: true }))));
+  // The last change of a file's state cannot be set by whoever writes it, as its time of modification can.
+  const lines = stats.map(
+    ({ size, mtimeNs, ctimeNs, dev, ino }, index) => `${names[index]} ${size} ${mtimeNs} ${ctimeNs} ${dev} ${ino}`,
+  );
+  return lines.join('\n');
 }
 
 async function listFiles(folder: string): Promise<string[]> {

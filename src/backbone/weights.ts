@@ -1,29 +1,30 @@
 /**
- * A checkpoint's tensors as graph values. Large weights enter by reference (the runtime maps the file); small ones that a build
- * changes (a folded BatchNorm) are read. Faults are collected: `check()` names every tensor that is missing or misshapen. A shape comes
- * from config.json, so nothing of its size is allocated before a tensor of that size has been found.
+ * A checkpoint's tensors as graph values. Large weights enter by reference (the runtime maps the file); half-precision ones are widened by the
+ * graph, which makes a copy of each, but not of a table that is only looked up. Small ones that a build changes (a folded BatchNorm) are read.
+ * Faults are collected: `check()` names every tensor that is missing or misshapen. A shape comes from config.json, so nothing of its size is
+ * allocated before a tensor of that size has been found.
  */
 import path from 'node:path';
 import type { Graph, Value } from '../onnx/graph.js';
-import { cast } from '../onnx/ops.js';
+import { cast, gather } from '../onnx/ops.js';
 import type { Checkpoint, StoredTensor } from '../tensor/checkpoint.js';
 import { toFloat32 } from '../tensor/convert.js';
 import { Faults } from '../tensor/faults.js';
+import type { WeightSource } from './language/model.js';
 
 const COMPUTE = 'float32';
 
-export class Weights {
+export class Weights implements WeightSource {
   readonly #checkpoint: Checkpoint;
   readonly #faults = new Set<string>();
   /** By the name in the file. */
   readonly #used = new Map<string, StoredTensor>();
   /** What the graph's references are relative to: a session needs it. */
   readonly root: string;
-  /** Bytes of the weights that the graph refers to. */
-  bytes = 0;
 
-  constructor(checkpoint: Checkpoint) {
-    this.root = checkpoint.root;
+  /** `root`: a folder that the checkpoint's files lie in, however deep. */
+  constructor(checkpoint: Checkpoint, root = checkpoint.root) {
+    this.root = root;
     this.#checkpoint = checkpoint;
   }
 
@@ -43,12 +44,12 @@ export class Weights {
 
   /** The tensor as a float32 value of the graph, straight from the file; half-precision weights are widened by the graph. */
   value(g: Graph, name: string, shape: readonly number[]): Value {
-    const entry = this.#entry(name, shape);
-    // A value that no graph has: the build goes on to meet the other faults, and `check()` refuses it.
-    if (!entry) return { name, dtype: COMPUTE, shape };
-    if (!g.initializers.has(entry.name)) this.bytes += entry.bytes;
-    const location = path.relative(this.root, entry.path);
-    return cast(g, g.weight(entry.name, entry.dtype, shape, { location, offset: entry.offset, bytes: entry.bytes }), COMPUTE);
+    return cast(g, this.#stored(g, name, shape), COMPUTE);
+  }
+
+  /** Rows of a table: those of half precision are widened after they were looked up, so that there is no wide table. */
+  rows(g: Graph, name: string, shape: readonly [number, number], ids: Value): Value {
+    return cast(g, gather(g, this.#stored(g, name, shape), ids), COMPUTE);
   }
 
   /** Notes a fault where there is no such tensor: a build that reads many asks for all of them first. */
@@ -68,6 +69,15 @@ export class Weights {
     const faults = new Faults();
     for (const fault of this.#faults) faults.add(fault);
     faults.check('invalid_file', this.#checkpoint.file);
+  }
+
+  /** The tensor in the file's own precision. */
+  #stored(g: Graph, name: string, shape: readonly number[]): Value {
+    const entry = this.#entry(name, shape);
+    // A value that no graph has: the build goes on to meet the other faults, and `check()` refuses it.
+    if (!entry) return { name, dtype: COMPUTE, shape };
+    const location = path.relative(this.root, entry.path);
+    return g.weight(entry.name, entry.dtype, shape, { location, offset: entry.offset, bytes: entry.bytes });
   }
 
   #entry(name: string, shape: readonly number[]) {

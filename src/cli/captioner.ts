@@ -11,7 +11,7 @@ import { type BackboneDescription, describeBackbone } from '../backbone/backbone
 import { readBackbone } from '../backbone/manifest.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import type { Member } from '../engine/batch.js';
-import { Engine } from '../engine/engine.js';
+import { Engine, type EngineOptions } from '../engine/engine.js';
 import { decay } from '../engine/sampler.js';
 import { GREEDY, type Sampling, strategyFor, widthOf } from '../engine/strategy.js';
 import { AppError } from '../errors.js';
@@ -28,11 +28,10 @@ const VISION_CACHE_BYTES = 64e6;
 /** Of one run that scores: with a large vocabulary, the logits of a few captions are larger than all else. */
 const MAX_LOGITS = 64 * 1024 ** 2;
 
-export interface CaptionerOptions {
+export interface CaptionerOptions extends Pick<EngineOptions, 'threads' | 'weights' | 'weightsCache'> {
   readonly backbone: string;
   /** An adapter's folder; null: the bare backbone, which cannot see. */
   readonly adapter: string | null;
-  readonly threads: number;
   /** Rows at once. */
   readonly batch: number;
   readonly maxTokens?: number;
@@ -83,17 +82,17 @@ export class Captioner {
   static async open({
     backbone,
     adapter,
-    threads,
     batch,
     maxTokens = MAX_TOKENS,
     numBeams = 1,
+    ...options
   }: CaptionerOptions): Promise<Captioner> {
     const description = await describeBackbone(await readBackbone(backbone));
     const { loaded, prompt } =
       adapter === null ? { loaded: null, prompt: '' } : await readPrompted(resolve(adapter), description.target);
     const tokenizer = await Tokenizer.open(description.languageFolder);
     const engine = await Engine.open<Job>(description, {
-      threads,
+      ...options,
       maxBatch: Math.max(batch, numBeams),
       contextLength: null,
       visionCacheBytes: VISION_CACHE_BYTES,

@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { AppError } from '../errors.js';
 import { type CaptionScores, evaluateCaptions } from '../evaluation/captions.js';
+import { userWeightsCache } from '../settings.js';
 import type { BadRow, Example } from '../training/data/example.js';
 import { readDataset } from '../training/data/read.js';
 import { describeBadRows } from '../training/data/report.js';
@@ -64,9 +65,18 @@ function checkKind(examples: readonly Example[], { adapter, results, references 
 
 async function run(
   examples: readonly Example[],
-  { backbone, adapter, threads, batch, maxTokens, numBeams, captions }: EvalOptions,
+  { backbone, adapter, threads, weights, weightsCache, batch, maxTokens, numBeams, captions }: EvalOptions,
 ): Promise<{ backbone: string; measurement: Measurement }> {
-  const captioner = await Captioner.open({ backbone, adapter, threads, batch, maxTokens, numBeams });
+  const captioner = await Captioner.open({
+    backbone,
+    adapter,
+    threads,
+    weights,
+    weightsCache: weightsCache ?? userWeightsCache(process.env),
+    batch,
+    maxTokens,
+    numBeams,
+  });
   const bar = new Progress('eval', examples.length);
   try {
     const measurement = await measure(captioner, examples, {

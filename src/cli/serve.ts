@@ -50,12 +50,14 @@ export async function startServer(
   const registry = await openAdapters(config.adapters);
   const adapters: AdapterDirectory = registry ?? NO_ADAPTERS;
 
-  const { maxBatch, contextLength, threads, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
+  const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
     backbone: config.backbone,
     maxBatch,
     contextLength,
     threads,
+    weights,
+    weightsCache,
     adapterCacheBytes,
     visionCacheBytes,
     prefillTokens,

@@ -8,9 +8,13 @@ import { float32, int32, int64, Session, type Tensor } from '../runtime/session.
 import { Bank } from './bank.js';
 import { KvCache } from './kv.js';
 import { type BankShape, names, openProgram, type Variant } from './program.js';
+import type { Precision } from './weights.js';
 
-/** Below this, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model). */
-const MAX_LEAN_BYTES = 256 * 1024 * 1024;
+/**
+ * Up to so many, a second copy of the weights for a program without a bank is worth its memory (base rows run a third faster on a tiny model).
+ * It is 256 MB in float32; who asks for fewer bits wants memory.
+ */
+const MAX_LEAN_PARAMETERS = 64 * 1024 * 1024;
 
 export interface DecoderOptions {
   readonly threads: number;
@@ -18,6 +22,10 @@ export interface DecoderOptions {
   readonly rows: number;
   /** Tokens a row can hold. */
   readonly maxLength: number;
+  /** In what the weights are multiplied; float32 by default. */
+  readonly weights?: Precision;
+  /** Folder that keeps weights of other precisions, which cannot be without it. */
+  readonly weightsCache?: string;
 }
 
 /** A row that starts: BOS, the image's embeddings, then the rest of the prompt. */
@@ -63,22 +71,20 @@ export class Decoder {
   readonly kv: KvCache;
   readonly #prefillBank: Bank;
   readonly #decodeBank: Bank;
-  readonly #weightBytes: number;
 
-  private constructor(backbone: BackboneDescription, options: DecoderOptions, bank: BankShape, weightBytes: number) {
+  private constructor(backbone: BackboneDescription, options: DecoderOptions, bank: BankShape) {
     const { layerCount: layers, kvHeads, headDim } = backbone.language;
     this.#backbone = backbone;
     this.#options = options;
     this.#prefillBank = new Bank(bank);
     this.#decodeBank = new Bank(bank);
-    this.#weightBytes = weightBytes;
     this.kv = new KvCache({ layers, kvHeads, headDim, maxLength: options.maxLength, rows: options.rows });
   }
 
   /** Builds the program that LoRA and BitFit need; the others follow when a batch first needs them. */
   static async open(backbone: BackboneDescription, options: DecoderOptions): Promise<Decoder> {
-    const { session, bank, weightBytes } = await openSession(backbone, 'rank', options);
-    const decoder = new Decoder(backbone, options, bank, weightBytes);
+    const { session, bank } = await openSession(backbone, 'rank', options);
+    const decoder = new Decoder(backbone, options, bank);
     decoder.#sessions.set('rank', Promise.resolve(session));
     return decoder;
   }
@@ -173,10 +179,10 @@ export class Decoder {
   }
 
   async #run(bank: Bank, run: Run): Promise<Float32Array> {
-    const { hiddenSize } = this.#backbone.language;
+    const { hiddenSize, parameterCount } = this.#backbone.language;
     const rows = run.adapters.length;
     const needed = bank.arrange(run.adapters, run.contexts);
-    const variant = this.#weightBytes > MAX_LEAN_BYTES && needed !== 'scale' ? 'rank' : needed;
+    const variant = parameterCount > MAX_LEAN_PARAMETERS && needed !== 'scale' ? 'rank' : needed;
     const session = await this.#session(variant);
     const longest = Math.max(...run.lengths);
     // Rows before the first one of this run are running; the others have nothing yet.
@@ -231,6 +237,6 @@ function positions({ starts, lengths, tokens }: Run): BigInt64Array {
 }
 
 async function openSession(backbone: BackboneDescription, variant: Variant, options: DecoderOptions) {
-  const { model, bank, weightBytes, weights } = await openProgram(backbone, variant, options.maxLength);
-  return { session: await Session.open(model, { folder: weights.root, threads: options.threads }), bank, weightBytes };
+  const { model, bank, weights } = await openProgram(backbone, variant, options);
+  return { session: await Session.open(model, { folder: weights.root, threads: options.threads }), bank };
 }

@@ -3,12 +3,11 @@ import type { LoadedAdapter } from '../adapter/adapter.js';
 import type { BackboneDescription } from '../backbone/backbone.js';
 import { AppError } from '../errors.js';
 import { Batch, type Member } from './batch.js';
-import { Decoder } from './decoder.js';
+import { Decoder, type DecoderOptions } from './decoder.js';
 import { Projection } from './projection.js';
 import { VisionEncoder } from './vision.js';
 
-export interface EngineOptions {
-  readonly threads: number;
+export interface EngineOptions extends Pick<DecoderOptions, 'threads' | 'weights' | 'weightsCache'> {
   /** Rows that can run at once. */
   readonly maxBatch: number;
   /** Tokens a row can hold; null: what the checkpoint was made for, at most DEFAULT_CONTEXT. */
@@ -50,7 +49,7 @@ export class Engine<M extends Member = Member> {
       );
     }
     const maxLength = options.contextLength ?? Math.min(language.maxPositions, DEFAULT_CONTEXT);
-    const decoder = await Decoder.open(backbone, { threads: options.threads, rows: options.maxBatch, maxLength });
+    const decoder = await Decoder.open(backbone, { ...options, rows: options.maxBatch, maxLength });
     if (!vision) return new Engine<M>(backbone, decoder, null, null);
     const encoder = await VisionEncoder.open(vision, options.threads, options.visionCacheBytes);
     const projection = await Projection.open(vision.model.imageDim, language.hiddenSize, options.threads);

@@ -21,6 +21,7 @@ import { AppError } from '../errors.js';
 import { groupQueryAttention, HEAD_DIM_STEP } from '../onnx/attention.js';
 import { Graph, type Value } from '../onnx/graph.js';
 import { add, concat, gatherND, matmul, mul, scatterND, split, where } from '../onnx/ops.js';
+import { narrowWeights, type Precision } from './weights.js';
 
 /**
  * Which parts of the bank a program has. `plain`: none. `open`: rank columns without gates, where every token sees every column of its
@@ -40,7 +41,6 @@ export interface BankShape {
 export interface Program {
   readonly model: Uint8Array;
   readonly bank: BankShape;
-  readonly weightBytes: number;
 }
 
 /** Names of the graph's inputs, in one place for whoever feeds them. */
@@ -70,6 +70,15 @@ export interface OpenedProgram extends Program {
   readonly weights: Weights;
 }
 
+export interface ProgramOptions {
+  /** Tokens of the longest row. */
+  readonly maxLength: number;
+  /** What the weights are multiplied in: float32 unless told. */
+  readonly weights?: Precision | undefined;
+  /** Folder that weights of fewer bits are kept in. */
+  readonly weightsCache?: string | undefined;
+}
+
 /**
  * The program of a backbone, from its checkpoint's headers. Throws `unsupported_model` for heads that the runtime cannot do, `invalid_file` with
  * every fault of the checkpoint.
@@ -77,7 +86,7 @@ export interface OpenedProgram extends Program {
 export async function openProgram(
   { language, languageFolder }: Pick<BackboneDescription, 'language' | 'languageFolder'>,
   variant: Variant,
-  maxLength: number,
+  { maxLength, weights: precision = 'float32', weightsCache: cache }: ProgramOptions,
 ): Promise<OpenedProgram> {
   const { headDim } = language;
   if (headDim % HEAD_DIM_STEP !== 0) {
@@ -86,9 +95,13 @@ export async function openProgram(
       `${languageFolder}/config.json: Expected attention heads of a multiple of ${HEAD_DIM_STEP} dimensions but received ${headDim}`,
     );
   }
-  const { checkpoint, weights } = await openWeights(languageFolder, language);
+  if (precision !== 'float32' && cache === undefined) throw new TypeError(`Expected a folder to keep ${precision} weights in`);
+  const { checkpoint, weights: own } = await openWeights(languageFolder, language);
   try {
-    return { ...buildProgram(language, weights, variant, maxLength), weights };
+    const build = (weights: Weights): Program => buildProgram(language, weights, variant, maxLength);
+    const weights =
+      precision === 'float32' || cache === undefined ? own : await narrowWeights(checkpoint, { precision, cache }, build);
+    return { ...build(weights), weights };
   } finally {
     await checkpoint.close();
   }
@@ -123,7 +136,6 @@ function buildProgram(language: LanguageModel, weights: Weights, variant: Varian
   return {
     model: g.toModel(),
     bank: { sites, scalable: language.modules.filter((module) => module.scalable) },
-    weightBytes: weights.bytes,
   };
 }
 

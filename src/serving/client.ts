@@ -31,6 +31,10 @@ export interface EngineOptions {
   readonly visionCacheBytes: number;
   /** Prompt tokens that one step may prefill. */
   readonly prefillTokens: number;
+  /** In what the language model's weights are multiplied; float32 by default. */
+  readonly weights?: 'float32' | 'int8' | 'int4';
+  /** Folder that keeps weights of other precisions, which cannot be without it. */
+  readonly weightsCache?: string;
 }
 
 interface Outstanding {

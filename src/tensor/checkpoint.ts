@@ -89,15 +89,27 @@ export class Checkpoint {
 
   /** Reads one tensor into memory of its own. Throws AppError `invalid_file` where there is none of that name. */
   async read(name: string): Promise<Tensor> {
-    const stored = this.#find(name);
-    if (stored === undefined) {
-      throw AppError.ofFaults('invalid_file', this.file, [`Expected a tensor ${quote(name)} but received none`]);
-    }
-    return stored.file.read(stored.entry.name);
+    const { file, entry } = this.#known(name);
+    return file.read(entry.name);
+  }
+
+  /** Reads some rows of a tensor (its first axis), likewise: a large one need not be in memory as a whole. */
+  async readRows(name: string, first: number, count: number): Promise<Tensor> {
+    const { file, entry } = this.#known(name);
+    const [rows = 1, ...rest] = entry.shape;
+    const rowBytes = entry.bytes / rows;
+    const data = await file.readBytes(entry.name, first * rowBytes, count * rowBytes);
+    return { dtype: entry.dtype, shape: [count, ...rest], data };
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#files.map((file) => file.close()));
+  }
+
+  #known(name: string): { readonly file: SafetensorsFile; readonly entry: StoredTensor } {
+    const stored = this.#find(name);
+    if (stored !== undefined) return stored;
+    throw AppError.ofFaults('invalid_file', this.file, [`Expected a tensor ${quote(name)} but received none`]);
   }
 
   #find(name: string): { readonly file: SafetensorsFile; readonly entry: StoredTensor } | undefined {
@@ -106,8 +118,8 @@ export class Checkpoint {
   }
 }
 
-/** The deepest folder that holds all of these. */
-function commonFolder([first, ...others]: readonly string[]): string | undefined {
+/** The deepest folder that holds all of these, which are of one drive. */
+export function commonFolder([first, ...others]: readonly string[]): string | undefined {
   let common = first;
   for (const other of others)
     while (common !== undefined && relative(common, other).startsWith('..') && dirname(common) !== common)

@@ -144,14 +144,26 @@ export class SafetensorsFile {
 
   /** Reads one tensor into memory of its own. Throws AppError `invalid_file` where the file has none of that name. */
   async read(name: string): Promise<Tensor> {
-    const entry = this.header.entries.get(name);
-    if (entry === undefined) throw refusal(this.path, `Expected a tensor ${quote(name)} but received none`);
-    const { dtype, shape, offset, bytes } = entry;
+    const { dtype, shape, offset, bytes } = this.#entry(name);
     return { dtype, shape, data: await readAt(this.#handle, offset, bytes, this.path) };
+  }
+
+  /** Some bytes of one tensor, likewise. Throws RangeError where it has not so many. */
+  async readBytes(name: string, from: number, bytes: number): Promise<Uint8Array> {
+    const entry = this.#entry(name);
+    if (!(from >= 0 && bytes >= 0 && from + bytes <= entry.bytes))
+      throw new RangeError(`Expected bytes of ${quote(name)}, which has ${entry.bytes}, but received ${from} to ${from + bytes}`);
+    return readAt(this.#handle, entry.offset + from, bytes, this.path);
   }
 
   async close(): Promise<void> {
     await this.#handle.close();
+  }
+
+  #entry(name: string): TensorEntry {
+    const entry = this.header.entries.get(name);
+    if (entry === undefined) throw refusal(this.path, `Expected a tensor ${quote(name)} but received none`);
+    return entry;
   }
 }
 
@@ -192,7 +204,7 @@ export async function streamSafetensors(
   make: (name: string) => Promise<Uint8Array>,
   metadata: Iterable<readonly [string, string]> = [],
 ): Promise<void> {
-  const { head, ordered } = layOut(tensors, metadata);
+  const { head, ordered } = layOut(widestFirst(tensors), metadata);
   const parts = async function* (): AsyncGenerator<Uint8Array> {
     yield head;
     for (const [name, { bytes }] of ordered) {
@@ -204,7 +216,8 @@ export async function streamSafetensors(
   await writeParts(path, parts());
 }
 
-async function writeParts(path: string, parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+/** Writes what becomes the file when all of it is there. Rejects with what `parts` or the system rejects with. */
+export async function writeParts(path: string, parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${randomUUID()}.tmp`);
   try {
@@ -321,7 +334,7 @@ function checkTiling(entries: readonly TensorEntry[], dataOffset: number, fileBy
 
 /** Header and tensors' bytes, in the file's order. */
 function encodeParts(tensors: Iterable<readonly [string, Tensor]>, metadata: Iterable<readonly [string, string]>): Uint8Array[] {
-  const { head, ordered } = layOut(tensors, metadata);
+  const { head, ordered } = layOut(widestFirst(tensors), metadata);
   for (const [name, { tensor, bytes }] of ordered) checkBytes(name, bytes, tensor.data);
   return [head, ...ordered.map(([, { tensor }]) => tensor.data)];
 }
@@ -331,19 +344,21 @@ interface Layout<T> {
   readonly ordered: readonly (readonly [string, { readonly tensor: T; readonly bytes: number }])[];
 }
 
-/** The header of a file, and its tensors in the file's order. */
-function layOut<T extends Omit<Tensor, 'data'>>(
-  tensors: Iterable<readonly [string, T]>,
+/** The order in which each tensor lies on a multiple of its element size. */
+function widestFirst<T extends Omit<Tensor, 'data'>>(tensors: Iterable<readonly [string, T]>): (readonly [string, T])[] {
+  return [...tensors].sort(([nameA, a], [nameB, b]) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (nameA < nameB ? -1 : 1));
+}
+
+/** The header of a file, and its tensors in the file's order, which is the one given. */
+export function layOut<T extends Omit<Tensor, 'data'>>(
+  tensors: readonly (readonly [string, T])[],
   metadata: Iterable<readonly [string, string]>,
 ): Layout<T> {
-  const named = [...tensors].sort(
-    ([nameA, a], [nameB, b]) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (nameA < nameB ? -1 : 1),
-  );
   const entries = new Map<string, unknown>();
   const texts = new Map(metadata);
   if (texts.size > 0) entries.set(METADATA, Object.fromEntries(texts));
   let position = 0;
-  const ordered = named.map(([name, tensor]) => {
+  const ordered = tensors.map(([name, tensor]) => {
     const { dtype, shape } = tensor;
     if (name === METADATA || entries.has(name)) {
       throw new RangeError(`Expected unique tensor names other than ${METADATA} but received ${quote(name)}`);

@@ -41,7 +41,13 @@ describe('loadConfig', () => {
       drainMs: 20_000,
       prefillTokens: 512,
       logLevel: 'info',
+      weights: 'float32',
     });
+    expect(config.weightsCache).toMatch(/[\\/]\.cache[\\/]graft[\\/]weights$/);
+    const env = { XDG_CACHE_HOME: '/caches' };
+    expect((await load({ env })).weightsCache).toBe(path.join('/caches', 'graft', 'weights'));
+    const named = await load({ env: { ...env, GRAFT_WEIGHTS: 'int8', GRAFT_WEIGHTS_CACHE: 'mine' } });
+    expect(named).toMatchObject({ weights: 'int8', weightsCache: path.join(folder, 'mine') });
     expect(Object.isFrozen(config)).toBe(true);
   });
 

@@ -2,10 +2,10 @@
  * The decoder that most families are: RMSNorm, rotary positions, grouped-query attention, SwiGLU. They differ in where biases are, whether
  * projections are fused, whether heads are normed before they rotate, and how their config.json says so: a family is a schema and these options.
  */
-import { gather, linear, mul, reshape, rmsNorm, silu, split } from '../../onnx/ops.js';
+import { mul, reshape, rmsNorm, silu, split } from '../../onnx/ops.js';
 import type { LinearModule } from '../module.js';
 import { type DecoderConfig, headsOf } from './fields.js';
-import type { LanguageModel } from './model.js';
+import { type LanguageModel, type Matrix, product, rowsOf } from './model.js';
 import { rotaryOf } from './rotary.js';
 
 export interface DecoderOptions {
@@ -80,6 +80,7 @@ export function decoder(c: DecoderConfig, { family, biases, fused, normsHeads, s
     };
   });
 
+  const head: Matrix = { name: HEAD, inFeatures: d, outFeatures: vocabSize, layout: 'out_in' };
   const modules = layers.flatMap(({ qkv, o, gateUp, down }) => [...qkv, o, ...gateUp, down]);
   const embeddings = (c.tie_word_embeddings ? 1 : 2) * vocabSize * d;
   const norms = (2 * layers.length + 1) * d + (normsHeads ? 2 * layers.length * headDim : 0);
@@ -102,7 +103,7 @@ export function decoder(c: DecoderConfig, { family, biases, fused, normsHeads, s
     ),
     modules,
 
-    embed: (g, weights, ids) => gather(g, weights.value(g, EMBEDDING, [vocabSize, d]), ids),
+    embed: (g, weights, ids) => rowsOf(g, weights, EMBEDDING, [vocabSize, d], ids),
 
     layers(g, weights, hidden, { project, attend, residual }) {
       const apart = (outputs: (typeof hidden)[], sizes: readonly number[]): (typeof hidden)[] =>
@@ -126,6 +127,6 @@ export function decoder(c: DecoderConfig, { family, biases, fused, normsHeads, s
     },
 
     logits: (g, weights, hidden) =>
-      linear(g, rmsNorm(g, hidden, weights.value(g, 'model.norm.weight', [d]), epsilon), weights.value(g, HEAD, [vocabSize, d])),
+      product(g, weights, head, rmsNorm(g, hidden, weights.value(g, 'model.norm.weight', [d]), epsilon)),
   };
 }

@@ -7,12 +7,42 @@
  */
 import { rotary } from '../../onnx/attention.js';
 import type { Graph, Value } from '../../onnx/graph.js';
-import { add, float32, linear, matmul } from '../../onnx/ops.js';
+import { add, float32, gather, linear, matmul } from '../../onnx/ops.js';
 import type { LinearModule } from '../module.js';
 
-/** Where a family's weights come from: a checkpoint (`Weights`), or what a trainer makes of it. Names and shapes are the checkpoint's. */
+/**
+ * Where a family's weights come from: a checkpoint (`Weights`), or what a trainer makes of it. Names and shapes are the checkpoint's.
+ * A source may know better than by `value` what is only looked up, or only multiplied by: families ask through `rowsOf` and `product`.
+ */
 export interface WeightSource {
   value(g: Graph, name: string, shape: readonly number[]): Value;
+  /** Rows of a table [n, d], in float32: ids int64 [...] → [..., d]. */
+  rows?(g: Graph, name: string, shape: readonly [number, number], ids: Value): Value;
+  /** x [..., in] · W → [..., out]. */
+  product?(g: Graph, matrix: Matrix, x: Value): Value;
+}
+
+/** A matrix of the checkpoint: `name` is the tensor's. */
+export interface Matrix extends Pick<LinearModule, 'inFeatures' | 'outFeatures' | 'layout'> {
+  readonly name: string;
+}
+
+/** Rows of an embedding table. */
+export function rowsOf(g: Graph, weights: WeightSource, name: string, shape: readonly [number, number], ids: Value): Value {
+  return weights.rows?.(g, name, shape, ids) ?? gather(g, weights.value(g, name, shape), ids);
+}
+
+/** x · W. */
+export function product(g: Graph, weights: WeightSource, matrix: Matrix, x: Value): Value {
+  return weights.product?.(g, matrix, x) ?? plainProduct(g, weights, matrix, x);
+}
+
+/** The same with the matrix as the checkpoint has it. */
+export function plainProduct(g: Graph, weights: WeightSource, matrix: Matrix, x: Value): Value {
+  const { name, inFeatures, outFeatures } = matrix;
+  return matrix.layout === 'out_in'
+    ? linear(g, x, weights.value(g, name, [outFeatures, inFeatures]))
+    : matmul(g, x, weights.value(g, name, [inFeatures, outFeatures]));
 }
 
 export interface Blocks {
@@ -68,12 +98,8 @@ export interface LanguageModel {
 
 /** The checkpoint's own projection, W x + b: what every `Blocks.project` starts from. */
 export function frozenProjection(g: Graph, weights: WeightSource, module: LinearModule, x: Value): Value {
-  const { name, inFeatures, outFeatures } = module;
-  const y =
-    module.layout === 'out_in'
-      ? linear(g, x, weights.value(g, `${name}.weight`, [outFeatures, inFeatures]))
-      : matmul(g, x, weights.value(g, `${name}.weight`, [inFeatures, outFeatures]));
-  return module.bias ? add(g, y, weights.value(g, `${name}.bias`, [outFeatures])) : y;
+  const y = product(g, weights, { ...module, name: `${module.name}.weight` }, x);
+  return module.bias ? add(g, y, weights.value(g, `${module.name}.bias`, [module.outFeatures])) : y;
 }
 
 /**

@@ -4,10 +4,10 @@
  */
 import type { Graph, Value } from '../../onnx/graph.js';
 import { layerNorm } from '../../onnx/norm.js';
-import { add, float32, gather, int64, linear, mul, scalar, split } from '../../onnx/ops.js';
+import { add, float32, int64, mul, scalar, split } from '../../onnx/ops.js';
 import type { Activation } from '../activation.js';
 import type { LinearModule } from '../module.js';
-import type { LanguageModel, WeightSource } from './model.js';
+import { type LanguageModel, type Matrix, product, rowsOf, type WeightSource } from './model.js';
 
 export interface TransformerOptions {
   readonly family: string;
@@ -67,6 +67,11 @@ interface Layer {
 }
 
 const HEAD = 'lm_head.weight';
+
+/** Of those that lie alike in every family. */
+function matrix(name: string, inFeatures: number, outFeatures: number): Matrix {
+  return { name, inFeatures, outFeatures, layout: 'out_in' };
+}
 
 /** The model of a family. */
 export function transformer(it: TransformerOptions): LanguageModel {
@@ -129,8 +134,8 @@ export function transformer(it: TransformerOptions): LanguageModel {
     modules,
 
     embed(g, weights, ids) {
-      const words = gather(g, weights.value(g, `${names.embedding}.weight`, [vocabulary, embedding]), ids);
-      return names.projections ? linear(g, words, weights.value(g, `${names.projections[0]}.weight`, [d, embedding])) : words;
+      const words = rowsOf(g, weights, `${names.embedding}.weight`, [vocabulary, embedding], ids);
+      return names.projections ? product(g, weights, matrix(`${names.projections[0]}.weight`, embedding, d), words) : words;
     },
 
     layers(g, weights, hidden, { project, attend, residual, positions }) {
@@ -138,7 +143,7 @@ export function transformer(it: TransformerOptions): LanguageModel {
       const before = (name: string, x: Value): Value => (it.norm.isFirst ? norm(name, x) : x);
       const after = (name: string, x: Value): Value => (it.norm.isFirst ? x : norm(name, x));
       const place = firstPosition === 0 ? positions : add(g, positions, int64(g, [firstPosition]));
-      const placed = add(g, hidden, gather(g, weights.value(g, `${names.positions}.weight`, [rows, d]), place));
+      const placed = add(g, hidden, rowsOf(g, weights, `${names.positions}.weight`, [rows, d], place));
       return layers.reduce((h, layer, index) => {
         const parts = project(layer.inputs, before(layer.norms[0], h));
         const [q, k, v] = parts.length === 3 ? parts : split(g, parts[0] as Value, [d, d, d]);
@@ -155,9 +160,9 @@ export function transformer(it: TransformerOptions): LanguageModel {
     logits(g, weights, hidden) {
       const normed = names.lastNorm === null ? hidden : normsOf(g, weights)(names.lastNorm, hidden);
       const words = names.projections
-        ? linear(g, normed, weights.value(g, `${names.projections[1]}.weight`, [embedding, d]))
+        ? product(g, weights, matrix(`${names.projections[1]}.weight`, d, embedding), normed)
         : normed;
-      return linear(g, words, weights.value(g, HEAD, [vocabulary, embedding]));
+      return product(g, weights, matrix(HEAD, embedding, vocabulary), words);
     },
   };
 }

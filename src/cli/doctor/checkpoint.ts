@@ -47,7 +47,8 @@ export async function examineLanguage(
   const model = await it.attempt(() => readLanguageModel(folder));
   const tokenizer = await it.attempt(() => Tokenizer.open(folder));
   const program =
-    model && (await it.attempt(() => openProgram({ language: model, languageFolder: folder }, 'rank', CHECKED_TOKENS)));
+    model &&
+    (await it.attempt(() => openProgram({ language: model, languageFolder: folder }, 'rank', { maxLength: CHECKED_TOKENS })));
   if (!program) await examineHeaders(it, folder);
   if (model) {
     it.fact('family', model.family);

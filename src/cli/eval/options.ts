@@ -1,6 +1,6 @@
 /** Every setting of the two evaluations: its flag, its help, what it may be and what it is unless told. Light, for the help reads it. */
 import { availableParallelism } from 'node:os';
-import { choice, integer, location, optional, parseFlags, toggle } from '../../settings.js';
+import { choice, integer, location, optional, parseFlags, toggle, weightSettings } from '../../settings.js';
 
 const json = { ...toggle('Print one JSON object'), default: false };
 
@@ -24,6 +24,7 @@ export const EVAL_SETTINGS = {
   limit: { ...optional(integer(1, 1e9, 'Take only the first images, or lines of text')), default: null },
   batch: { ...integer(1, 1024, 'Captions at once'), default: 16 },
   threads: { ...integer(1, 1024, 'Threads that compute'), default: availableParallelism() },
+  ...weightSettings,
   results: { ...optional(location('Write the captions to this file, as COCO results')), default: null },
   references: { ...optional(location('Write the references to this file, as COCO annotations of the same ids')), default: null },
   json,

@@ -74,13 +74,11 @@ describe('value', () => {
     expect(g.nodes.map(({ op }) => op)).toEqual(['Cast']);
   });
 
-  it('is one value, and its bytes count once, however often and under whichever tied name it is asked for', () => {
+  it('is one value, however often and under whichever tied name it is asked for', () => {
     const first = weights.value(g, 'full', [3, 4]);
     expect(weights.value(g, 'tied', [3, 4])).toBe(first);
-    expect(weights.bytes).toBe(48);
     weights.value(g, 'half', [3, 4]);
     weights.value(g, 'half', [3, 4]);
-    expect(weights.bytes).toBe(48 + 24);
     expect([...g.initializers.keys()]).toEqual(['full', 'half']);
   });
 
@@ -96,7 +94,22 @@ describe('value', () => {
       'Expected half to be [12] but received [3, 4]',
       'Expected count to be float32, float16 or bfloat16 but received int64',
     ]);
-    expect(weights.bytes).toBe(0);
+  });
+});
+
+describe('rows', () => {
+  it('are widened after they were looked up', () => {
+    const ids = g.input('ids', 'int64', ['n']);
+    expect(weights.rows(g, 'half', [3, 4], ids)).toMatchObject({ dtype: 'float32', shape: ['n', 4] });
+    expect(g.nodes.map(({ op }) => op)).toEqual(['Gather', 'Cast']);
+    weights.rows(g, 'full', [3, 4], ids);
+    expect(g.nodes.map(({ op }) => op)).toEqual(['Gather', 'Cast', 'Gather']);
+    expect(faults()).toBeUndefined();
+  });
+
+  it('of a table that is missing are a fault like any other', () => {
+    weights.rows(g, 'absent', [5, 4], g.input('ids', 'int64', ['n']));
+    expect(faults()).toEqual(['Expected a tensor absent of [5, 4] but the checkpoint has none']);
   });
 });
 
