@@ -22,7 +22,7 @@ export function unreachable({ host }: URL, error: unknown, advice = ''): Error {
  */
 export async function* bodyOf(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
   if (response.body === null) return;
-  const reader = response.body.getReader();
+  const reader = response.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
   // A read that waits then ends at once.
   const stop = (): void => void reader.cancel().catch(() => undefined);
   signal.addEventListener('abort', stop, { once: true });
