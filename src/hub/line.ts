@@ -21,8 +21,9 @@ export function unreachable({ host }: URL, error: unknown, advice = ''): Error {
  * not always end a body of which it has sent the last piece.
  */
 export async function* bodyOf(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
-  if (response.body === null) return;
-  const reader = response.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+  const body: ReadableStream<Uint8Array> | null = response.body;
+  if (body === null) return;
+  const reader = body.getReader();
   // A read that waits then ends at once.
   const stop = (): void => void reader.cancel().catch(() => undefined);
   signal.addEventListener('abort', stop, { once: true });
