@@ -2,7 +2,7 @@
  * Which of a backbone's modules a PEFT configuration means: the rules of PEFT's `check_target_module_exists` and `get_pattern_key`
  * (peft 0.21, tuners/tuners_utils.py and utils/other.py), quirks included, because the tensors were saved under them.
  */
-import type { LinearModule } from '../backbone/module.js';
+import { kindOf, type LinearModule } from '../backbone/module.js';
 import type { Faults } from '../tensor/faults.js';
 import { quote } from '../tensor/json.js';
 import { either, type Fields, INDEX, listOf, TEXT } from './fields.js';
@@ -90,6 +90,14 @@ export function hasSuffix(name: string, suffix: string): boolean {
   return name === suffix || name.endsWith(`.${suffix}`);
 }
 
+/** The shortest names that mean exactly the chosen of all modules: kinds where each is chosen in every layer, else full names. */
+export function targetNames(chosen: readonly LinearModule[], all: readonly LinearModule[]): string[] {
+  const names = new Set(chosen.map(({ name }) => name));
+  const kinds = new Set(chosen.map(kindOf));
+  const isWhole = all.every((module) => names.has(module.name) || !kinds.has(kindOf(module)));
+  return [...(isWhole ? kinds : names)].sort();
+}
+
 /** The modules that a regular expression matches in full. */
 export function selectByPattern(
   pattern: string,
@@ -142,7 +150,7 @@ function reportUnknown(names: readonly string[], modules: readonly LinearModule[
 
 /** The distinct last components of the modules' names. */
 function known(modules: readonly LinearModule[]): string {
-  return [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))].join(', ');
+  return [...new Set(modules.map(kindOf))].join(', ');
 }
 
 function readNames(fields: Fields, key: string): Names | undefined {

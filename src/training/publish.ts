@@ -2,10 +2,11 @@
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { AdapterPlan } from '../adapter/plan.js';
+import { targetNames } from '../adapter/targets.js';
 import { type AdapterDraft, type AdapterNotes, backboneNotes, type GroupDraft, writeAdapter } from '../adapter/write.js';
 import type { BackboneDescription } from '../backbone/backbone.js';
 import { copyCheckpointFiles } from '../backbone/copy.js';
-import { kindOf, type LinearModule } from '../backbone/module.js';
+import type { LinearModule } from '../backbone/module.js';
 import { choiceFields } from '../backbone/vision/features.js';
 import { fromFloat32 } from '../tensor/convert.js';
 import { publishFolder, syncFolder, writeSynced } from '../tensor/folder.js';
@@ -95,13 +96,6 @@ function draftOf(
     default:
       return { ...notes, method: 'none' };
   }
-}
-
-/** `q_proj` for all of a kind, as people write it; full names where only some layers' are meant. */
-function targetNames(modules: readonly LinearModule[], all: readonly LinearModule[]): string[] {
-  const chosen = new Set(modules.map(({ name }) => name));
-  const whole = all.every((module) => chosen.has(module.name) || !modules.some((each) => kindOf(each) === kindOf(module)));
-  return [...new Set(modules.map((module) => (whole ? kindOf(module) : module.name)))].sort();
 }
 
 /**
