@@ -53,6 +53,7 @@ const HOMES = {
   'onnxruntime-(node|common)': 'runtime/',
   sharp: 'images/',
   express: 'http/',
+  undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
   '@huggingface/tokenizers': 'backbone/tokenizer',
   '@bufbuild/protobuf': 'onnx/',

@@ -6,6 +6,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Response } from 'undici';
 import { AppError } from '../errors.js';
 import { syncFolder } from '../tensor/folder.js';
 import { bodyOf, type HubClient, type HubFile } from './client.js';
@@ -13,7 +14,6 @@ import { claim } from './part.js';
 import type { Reference } from './reference.js';
 import { retrying, Transient } from './retry.js';
 
-/** A line on which nothing comes for so long is given up for a new one. */
 const STALL_MS = 60_000;
 const READ_BYTES = 1024 ** 2;
 
@@ -24,6 +24,10 @@ export interface Download {
   readonly file: HubFile;
   /** Where it goes. */
   readonly blob: string;
+  /** Ends it: its reason is thrown. */
+  readonly signal?: AbortSignal;
+  /** Without a byte for so long, a line is given up for a new one. */
+  readonly stallMs?: number;
   /** How much of it there is. */
   readonly onBytes?: (bytes: number) => void;
   /** Told what is noteworthy but no failure. */
@@ -44,7 +48,8 @@ export async function download(job: Download): Promise<void> {
 }
 
 /** The hash of what came. The file is in place if it is the right one, and gone if not. */
-async function attempt({ client, reference, commit, file, blob, onBytes }: Download): Promise<string> {
+async function attempt(job: Download): Promise<string> {
+  const { client, reference, commit, file, blob, signal, stallMs = STALL_MS, onBytes } = job;
   const part = await claim(dirname(blob), file.etag);
   try {
     const handle = await open(part.path, constants.O_RDWR | constants.O_CREAT, 0o666);
@@ -52,10 +57,14 @@ async function attempt({ client, reference, commit, file, blob, onBytes }: Downl
     try {
       const growing = await Growing.of(handle, file);
       onBytes?.(growing.bytes);
-      await retrying(async (gained) => {
-        if (growing.bytes === file.bytes) return;
-        await extend(growing, gained);
-      }, client.patience);
+      await retrying(
+        async (gained) => {
+          if (growing.bytes === file.bytes) return;
+          await extend(growing, gained);
+        },
+        client.patience,
+        signal,
+      );
       received = growing.digest();
       await handle.sync();
     } finally {
@@ -74,9 +83,10 @@ async function attempt({ client, reference, commit, file, blob, onBytes }: Downl
 
   async function extend(growing: Growing, gained: () => void): Promise<void> {
     const stalling = new AbortController();
-    const timer = setTimeout(() => stalling.abort(), STALL_MS);
+    const timer = setTimeout(() => stalling.abort(), stallMs);
+    const ending = signal === undefined ? stalling.signal : AbortSignal.any([stalling.signal, signal]);
     try {
-      const response = await client.open(reference, commit, file.path, growing.bytes, stalling.signal);
+      const response = await client.open(reference, commit, file.path, growing.bytes, ending);
       if (!continues(response, growing.bytes)) await growing.restart();
       for await (const chunk of bodyOf(response)) {
         timer.refresh();
@@ -85,6 +95,9 @@ async function attempt({ client, reference, commit, file, blob, onBytes }: Downl
         // More than was promised is nothing that has to be waited for.
         if (growing.bytes > file.bytes) return;
       }
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
     } finally {
       clearTimeout(timer);
       stalling.abort();

@@ -3,16 +3,13 @@
  * of processes that are gone are taken over by a rename, of which only one of several takers succeeds. So two never write one file, without
  * a lock that somebody who was killed could leave behind.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { HOST, isAlive } from './peer.js';
 
 /** Nobody writes to a part that has not changed for this long: a line that sends nothing is given up long before. */
 const IDLE_MS = 600_000;
-
-/** Processes of other machines (a shared disk, another container) cannot be asked whether they live. */
-const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 
 /** huggingface_hub's ending, with a name that it never makes: it cleans up after itself, not after others. */
 const NAME = /^(?<etag>[0-9a-f]+)\.(?<host>[0-9a-f]{8})-(?<pid>\d+)-[0-9a-f]{8}\.incomplete$/;
@@ -72,15 +69,4 @@ async function leftovers(folder: string, etag: string): Promise<Leftover[]> {
     if (isIdle || (host === HOST && !isAlive(Number(pid)))) found.push({ path: join(folder, name), bytes: info.size });
   }
   return found.sort((a, b) => b.bytes - a.bytes);
-}
-
-function isAlive(pid: number): boolean {
-  // Not in use, as all of this process's own are known.
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
 }

@@ -23,12 +23,19 @@ export interface Patience {
   /** Told before each wait. */
   readonly onWait?: (reason: string, waitMs: number) => void;
   /** For tests. */
-  readonly sleep?: (waitMs: number) => Promise<unknown>;
+  readonly sleep?: (waitMs: number, signal?: AbortSignal) => Promise<unknown>;
 }
 
-/** Runs `work` until it does not throw Transient; `gained` starts the count afresh. Throws `download_failed` in the end. */
-export async function retrying<T>(work: (gained: () => void) => Promise<T>, patience: Patience): Promise<T> {
-  const { onWait, sleep = setTimeout } = patience;
+/**
+ * Runs `work` until it does not throw Transient; `gained` starts the count afresh. Throws `download_failed` in the end, or the reason of `signal`,
+ * which ends a wait as well.
+ */
+export async function retrying<T>(
+  work: (gained: () => void) => Promise<T>,
+  patience: Patience,
+  signal?: AbortSignal,
+): Promise<T> {
+  const { onWait, sleep = wait } = patience;
   for (let failures = 0; ; ) {
     try {
       return await work(() => {
@@ -41,9 +48,14 @@ export async function retrying<T>(work: (gained: () => void) => Promise<T>, pati
       if (waitMs > MAX_WAIT_MS) throw failed(`${error.message}, and asks to wait for ${Math.ceil(waitMs / 1000)} seconds`, error);
       failures += 1;
       onWait?.(error.message, waitMs);
-      await sleep(waitMs);
+      await sleep(waitMs, signal).catch(() => undefined);
+      signal?.throwIfAborted();
     }
   }
+}
+
+function wait(waitMs: number, signal?: AbortSignal): Promise<void> {
+  return setTimeout(waitMs, undefined, { signal });
 }
 
 /** `Retry-After`, in seconds or as a date. */
