@@ -68,7 +68,9 @@ describe('as llama.cpp converts them, back to what PEFT saved', () => {
     await importFile(backbone, join(FIXTURES, 'lora-patterns.gguf'));
     expect(await tensorsOf(join(out, 'a/text'))).toEqual(await tensorsOf(join(SAVED, 'lora-patterns')));
     expect(await jsonOf(join(out, 'a/text/adapter_config.json'))).toMatchObject({
-      ...{ r: 4, lora_alpha: 6, alpha_pattern: {} },
+      r: 4,
+      lora_alpha: 6,
+      alpha_pattern: {},
       target_modules: ['down_proj', 'o_proj', 'q_proj', 'v_proj'],
     });
   });
@@ -138,10 +140,12 @@ describe('by hand', () => {
     ];
     const { groups } = await importFile(await open(join(DECODERS, 'mistral')), await make({ tensors }));
     const b = groups[0]?.columns.get('model.layers.0.self_attn.q_proj')?.b ?? new Float32Array();
-    expect([...b].map((value) => value / 4)).toEqual([
-      ...[0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15],
-      ...[16, 18, 20, 22, 24, 26, 28, 30, 17, 19, 21, 23, 25, 27, 29, 31],
-    ]);
+    expect([...b].map((value) => value / 4)).toEqual(
+      [
+        [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15],
+        [16, 18, 20, 22, 24, 26, 28, 30, 17, 19, 21, 23, 25, 27, 29, 31],
+      ].flat(),
+    );
   });
 
   it.each<[string, MadeGguf, string[]]>([

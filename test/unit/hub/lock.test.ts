@@ -44,16 +44,16 @@ async function leave(mark: string, ageS = 0): Promise<void> {
   await utimes(place, Date.now() / 1000 - ageS, Date.now() / 1000 - ageS);
 }
 
-/** What is done while the lock is held by somebody, until it is not any more. */
-async function waits(release: () => Promise<unknown>): Promise<void> {
+/** Whether work waits for the lock that somebody holds until it is released. */
+async function isWaitedFor(release: () => Promise<unknown>): Promise<boolean> {
   let isHeld = true;
-  const told = new Promise<void>((resolve) => {
-    void locked(place, async () => expect(isHeld).toBe(false), { onWait: resolve });
+  let work: Promise<boolean> | undefined;
+  await new Promise<void>((resolve) => {
+    work = locked(place, async () => isHeld, { onWait: resolve });
   });
-  await told;
   isHeld = false;
   await release();
-  await locked(place, async () => undefined);
+  return (await work) === false;
 }
 
 it('one works at a time, and all do in the end', async () => {
@@ -87,7 +87,7 @@ describe('is taken over', () => {
   it('of a process that was killed, at once', async () => {
     const { pid, kill } = await living();
     await leave(`${HOST}-${pid}-${ID}`);
-    await waits(kill);
+    expect(await isWaitedFor(kill)).toBe(true);
   });
 
   it.each([
@@ -117,7 +117,7 @@ describe('is waited for', () => {
     ['that is only being written', ''],
   ])('%s', async (_, mark) => {
     await leave(mark);
-    await waits(() => rm(place));
+    expect(await isWaitedFor(() => rm(place))).toBe(true);
   });
 
   it('until somebody says to stop', async () => {

@@ -41,8 +41,19 @@ describe('a file', () => {
     const { fields: found, tensors } = decodeGguf(makeGguf({ version, fields, tensors: [A, B] }), 'x.gguf');
     expect(Object.fromEntries(found)).toEqual({
       text: 'h\u00e9',
-      ...{ u8: 200, i8: -56, u16: 51_200, i16: -14_336, u32: 4_000_000_000, i32: -294_967_296, f32: 0.5, yes: true },
-      ...{ list: { length: 2 }, numbers: { length: 3 }, u64: 2n ** 63n, i64: -(2n ** 63n), f64: 0.1 },
+      u8: 200,
+      i8: -56,
+      u16: 51_200,
+      i16: -14_336,
+      u32: 4_000_000_000,
+      i32: -294_967_296,
+      f32: 0.5,
+      yes: true,
+      list: { length: 2 },
+      numbers: { length: 3 },
+      u64: 2n ** 63n,
+      i64: -(2n ** 63n),
+      f64: 0.1,
     });
     expect([...tensors]).toEqual([
       ['a', { dtype: 'float32', shape: [2, 3], data: new Uint8Array(A.data) }],
