@@ -55,6 +55,7 @@ const HOMES = {
   'onnxruntime-(node|common)': 'runtime/',
   sharp: 'images/',
   express: 'http/',
+  undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
   aws4fetch: 'sources/',
   '@huggingface/tokenizers': 'backbone/tokenizer',

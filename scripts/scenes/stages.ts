@@ -44,7 +44,7 @@ export async function makeText(out: string): Promise<void> {
 
 /** With one thread: pictures are drawn meanwhile. */
 export async function makeDecoder(out: string): Promise<void> {
-  const flags = { ...DECODER, threads: '1', backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language' };
+  const flags = { ...DECODER, threads: '1', backbone: 'decoder', data: 'text.jsonl', out: 'pretrained/language', replace: true };
   await train({ ...flags, resume: await isBegun(out, 'language') }, out, again(out));
 }
 
@@ -114,6 +114,7 @@ export async function makeAdapter(out: string, { task, from, about, flags }: Ada
       holdout: String(CAPTIONED.heldOut),
       out: `adapters/${task}`,
       task: about,
+      replace: true,
       resume: await isBegun(out, task),
     },
     out,

@@ -15,6 +15,7 @@ import type { PeftConfig } from './peft.js';
 
 export interface LoneGroup extends BuiltGroup {
   readonly paths: GroupFiles;
+  readonly config: PeftConfig;
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
@@ -40,7 +41,7 @@ export async function readAlone(folder: string): Promise<LoneAdapter> {
     const found = readGroupFiles(paths, manifest, files, faults);
     if (found === undefined) return [];
     const { config, tensors } = found;
-    return [{ paths, tensors, ...buildGroup(paths.context, config, modulesOf(config, tensors), tensors, found.faults) }];
+    return [{ paths, config, tensors, ...buildGroup(paths.context, config, modulesOf(config, tensors), tensors, found.faults) }];
   });
   const projector = readProjector(manifest, files, faults);
   faults.check('adapter_invalid', `adapter ${name}`);

@@ -1,9 +1,8 @@
 /**
  * A checkpoint with one context's adapter in its weights, for whoever serves plain Hugging Face models: LoRA is added (W + alpha/r B A), IA3
- * scales rows or columns, BitFit adds to biases. Weights pass one at a time: a model of any size is merged in the memory of its largest
- * tensor. Every sum is rounded once, to the checkpoint's own type.
+ * scales rows or columns, BitFit adds to biases. Weights pass one at a time, from one file or shards into one file or shards: a model of any
+ * size is merged in the memory of its largest tensor. Every sum is rounded once, to the checkpoint's own type.
  */
-import { join } from 'node:path';
 import { type BackboneDescription, openLanguage } from '../backbone/backbone.js';
 import { copyCheckpointFiles } from '../backbone/copy.js';
 import type { LinearModule } from '../backbone/module.js';
@@ -12,7 +11,7 @@ import type { Checkpoint, StoredTensor } from '../tensor/checkpoint.js';
 import { fromFloat32, toFloat32, WRITTEN_DTYPES, type WrittenDType } from '../tensor/convert.js';
 import { Faults } from '../tensor/faults.js';
 import { publishFolder } from '../tensor/folder.js';
-import { streamSafetensors } from '../tensor/safetensors.js';
+import { writeShards } from '../tensor/shards.js';
 import type { AdapterGroup, LoadedAdapter, RankColumns, Scale } from './adapter.js';
 import { ALL_CONTEXTS } from './manifest.js';
 
@@ -22,6 +21,8 @@ export interface Merged {
   /** Tensors of the checkpoint, and those of them that changed. */
   readonly tensors: number;
   readonly changed: number;
+  /** Files that hold the weights. */
+  readonly files: number;
 }
 
 /** Changes a tensor's numbers in place. */
@@ -36,6 +37,7 @@ export async function mergeAdapter(
   context: string,
   backbone: BackboneDescription,
   out: string,
+  maxShardBytes?: number,
 ): Promise<Merged> {
   const subject = `adapter ${adapter.name}`;
   const group = adapter.groups.find((each) => each.context === context || each.context === ALL_CONTEXTS);
@@ -49,7 +51,8 @@ export async function mergeAdapter(
 
   const checkpoint = await openLanguage(backbone.languageFolder, backbone.language);
   try {
-    const { entries, changes } = matchEntries(checkpoint, wanted);
+    const { entries, changes } = matchEntries(checkpoint, wanted, backbone.language.tiedNames);
+    let files: readonly string[] = [];
     await publishFolder(out, async (temporary) => {
       await copyCheckpointFiles(backbone.languageFolder, temporary);
       const make = async (name: string): Promise<Uint8Array> => {
@@ -59,22 +62,30 @@ export async function mergeAdapter(
         const dtype = entries.get(name)?.dtype;
         return change && isWritten(dtype) ? changed(change, { data, shape, dtype }, `${subject}: ${name}`) : data;
       };
-      await streamSafetensors(join(temporary, 'model.safetensors'), entries, make, [['format', 'pt']]);
+      files = await writeShards(temporary, entries, make, maxShardBytes);
     });
-    return { context: group.context, tensors: entries.size, changed: changes.size };
+    return { context: group.context, tensors: entries.size, changed: changes.size, files: files.length };
   } finally {
     await checkpoint.close();
   }
 }
 
-/** Every tensor of the checkpoint, and the changes by the names there. Throws `invalid_file` where one that changes is not there as floats. */
-function matchEntries(checkpoint: Checkpoint, wanted: ReadonlyMap<string, Change>) {
+/**
+ * Every tensor of the checkpoint, of a tied weight that is there twice only the first, as transformers writes it; and the changes by the names
+ * there. Throws `invalid_file` where one that changes is not there as floats.
+ */
+function matchEntries(
+  checkpoint: Checkpoint,
+  wanted: ReadonlyMap<string, Change>,
+  tiedNames: readonly [string, string] | null,
+): { readonly entries: ReadonlyMap<string, StoredTensor>; readonly changes: ReadonlyMap<string, Change> } {
   const faults = new Faults();
   const entries = new Map<string, StoredTensor>();
   const changes = new Map<string, Change>();
+  const copy = tiedNames && checkpoint.has(tiedNames[0]) ? tiedNames[1] : null;
   for (const name of checkpoint.names()) {
     const entry = checkpoint.entry(name);
-    if (entry) entries.set(name, entry);
+    if (entry && name !== copy) entries.set(name, entry);
   }
   for (const [name, change] of wanted) {
     const entry = checkpoint.entry(name);

@@ -2,7 +2,7 @@
  * Which of a backbone's modules a PEFT configuration means: the rules of PEFT's `check_target_module_exists` and `get_pattern_key`
  * (peft 0.21, tuners/tuners_utils.py and utils/other.py), quirks included, because the tensors were saved under them.
  */
-import type { LinearModule } from '../backbone/module.js';
+import { kindOf, type LinearModule } from '../backbone/module.js';
 import type { Faults } from '../tensor/faults.js';
 import { quote } from '../tensor/json.js';
 import { either, type Fields, INDEX, listOf, TEXT } from './fields.js';
@@ -158,7 +158,7 @@ function reportUnknown(names: readonly string[], modules: readonly LinearModule[
 
 /** The distinct last components of the modules' names. */
 function known(modules: readonly LinearModule[]): string {
-  return [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))].join(', ');
+  return [...new Set(modules.map(kindOf))].join(', ');
 }
 
 function readNames(fields: Fields, key: string): Names | undefined {

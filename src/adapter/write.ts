@@ -114,9 +114,10 @@ function encodeDraft(name: string, draft: AdapterDraft): Map<string, Uint8Array>
     throw new RangeError(`Expected a context at least for method ${draft.method}`);
   const { method, projector, ...notes } = draft;
   files.set(MANIFEST_FILE, encodeManifest(name, { ...notes, method, contexts, hasProjector: projector !== null }));
-  for (const { context, config, tensors } of encodeGroups(draft)) {
-    files.set(`${context}/${CONFIG_FILE}`, encodeJson(config));
-    files.set(`${context}/${TENSORS_FILE}`, encodeSafetensors(tensors, [['format', 'pt']]));
+  for (const group of encodeGroups(draft)) {
+    const { config, tensors } = filesOf(group);
+    files.set(`${group.context}/${CONFIG_FILE}`, config);
+    files.set(`${group.context}/${TENSORS_FILE}`, tensors);
   }
   if (draft.projector !== null) files.set(PROJECTOR_FILE, encodeProjector(draft.projector, draft.dtype));
   return files;
@@ -150,6 +151,25 @@ export function encodeManifest(name: string, notes: ManifestNotes): Uint8Array {
     metrics,
     training,
   });
+}
+
+/** The two files of a PEFT folder. */
+export interface PeftFiles {
+  readonly config: Uint8Array;
+  readonly tensors: Uint8Array;
+}
+
+/** One LoRA for the language model of a name, as PEFT's files. */
+export function encodeLoraFiles(group: GroupDraft<LoraDraft>, language: string, dtype: WrittenDType): PeftFiles {
+  const backbone = { language: { name: language }, vision: null };
+  const groups = new Map([[ALL_CONTEXTS, group]]);
+  const [encoded] = encodeGroups({ method: 'lora', groups, backbone, dtype, projector: null });
+  if (encoded === undefined) throw new RangeError('Expected a group but received none');
+  return filesOf(encoded);
+}
+
+function filesOf({ config, tensors }: EncodedGroup): PeftFiles {
+  return { config: encodeJson(config), tensors: encodeSafetensors(tensors, [['format', 'pt']]) };
 }
 
 interface EncodedGroup {

@@ -7,10 +7,12 @@ import { TROUBLE, tellFailure } from './failure.js';
 const IMPORT_HELP = `
 The files are copied byte for byte, and the adapter is checked in full against the backbone before anything is written. LoRA (rank_pattern,
 alpha_pattern, use_rslora), IA3 and our own BitFit are taken; every feature of PEFT that would be computed wrongly is refused by name. Only safetensors is read.
+A file of llama.cpp's (GGUF, made by its convert_lora_to_gguf.py, not quantized) may stand in place of a folder.
 
 Examples:
   $ graft adapters import ~/peft/formal --out adapters/formal --backbone models
   $ graft adapters import ~/peft/look --context image --projector adapters/alt-text --out adapters/look --backbone models
+  $ graft adapters import formal.gguf --out adapters/formal --backbone models
   $ graft adapters import --context image=peft/image --context text=peft/text --projector adapters/alt-text --out adapters/both --backbone models
 `;
 
@@ -22,6 +24,8 @@ Examples:
   $ graft adapters export adapters/formal --out peft/formal
   $ graft adapters export adapters/formal --out peft/formal --backbone models     refuse one that does not fit this backbone
   $ graft adapters export adapters/formal --merged --out formal --backbone models     a checkpoint that any Hugging Face server takes, for text
+  $ graft adapters export adapters/formal --gguf --out formal.gguf --backbone models
+  $ graft adapters export adapters/formal --merged --max-shard-size 2GB --out formal --backbone models
 `;
 
 const DIFF_HELP = `
@@ -37,8 +41,8 @@ export function adaptersCommand(): Command {
   const adapters = new Command('adapters').description('Bring adapters in from PEFT, out to it, and compare them.');
   adapters
     .command('import')
-    .description('Make an adapter of PEFT folders, one a context.')
-    .argument('[folder]', 'a PEFT folder: adapter_config.json and adapter_model.safetensors')
+    .description('Make an adapter of PEFT folders, one a context, or of a LoRA of llama.cpp.')
+    .argument('[folder]', 'a PEFT folder (adapter_config.json and adapter_model.safetensors), or a GGUF file of a LoRA')
     .requiredOption('--out <folder>', 'folder of the adapter that comes out, such as adapters/formal')
     .requiredOption('--backbone <folder>', 'the backbone that it is for')
     .option(
@@ -57,15 +61,17 @@ export function adaptersCommand(): Command {
     });
   adapters
     .command('export')
-    .description('Write an adapter as PEFT folders, one a context, or merged into a checkpoint.')
+    .description("Write an adapter as PEFT folders, one a context, as llama.cpp's file, or merged into a checkpoint.")
     .argument('<adapter>', 'the folder of an adapter')
-    .requiredOption('--out <folder>', 'folder to write')
+    .requiredOption('--out <folder>', 'folder to write; with --gguf a file')
     .option(
       '--backbone <folder>',
       'check the adapter against this backbone first; with --merged, the one whose weights are taken',
     )
     .option('--merged', 'write a whole language checkpoint with the adapter in its weights, in place of PEFT folders')
-    .option('--context <name>', 'with --merged: whose parameters go into the weights (default: text)')
+    .option('--gguf', "write one context's LoRA as a file that llama.cpp loads")
+    .option('--context <name>', 'with --merged or --gguf: whose parameters are written (default: text)')
+    .option('--max-shard-size <size>', 'with --merged: weights of more bytes go into several files, with an index (default: 5GB)')
     .option('--replace', 'put it in the place of what is at --out')
     .addHelpText('after', EXPORT_HELP)
     .action(async (adapter: string, flags: ExportFlags) => {

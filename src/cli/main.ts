@@ -59,11 +59,12 @@ const PULL_HELP = `
 Files go where huggingface_hub keeps them, and what it has is not fetched again: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN (or the file of
 \`hf auth login\`) and HF_HUB_OFFLINE mean what they mean there. Each file's hash is checked. A pull that was cut goes on where it was.
 Fetched are *.safetensors, *.json, *.txt, *.jinja, *.model and the licence: a repository without safetensors is refused, pickles are never read.
-Only the folder goes to stdout.
+HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded. Only the folder goes to stdout.
 
 Examples:
   $ graft pull google/siglip-base-patch16-224              name the folder it prints as "vision" of a backbone.json
   $ graft pull HuggingFaceTB/SmolLM-135M@main              a branch, a tag or a commit; name it as "language"
+  $ graft pull gpt2                                        a name that is older than owners
   $ graft serve --backbone "$(graft pull OWNER/LLAMA)"     a language checkpoint by itself: text only
   $ ln -s "$(graft pull OWNER/ADAPTER)" adapters/mine      an adapter, ours or PEFT's
   $ HF_TOKEN=hf_... graft pull OWNER/GATED --exclude "original/*"
@@ -78,6 +79,7 @@ Examples:
   $ graft train --backbone models --data captions.jsonl --out adapters/poetic --method lora --rank image=16,text=4 --epochs 5
   $ graft train --backbone models --data coco.json --images val2014 --out adapters/coco --contexts agnostic --steps 2000
   $ graft train --backbone models --data captions.jsonl --out adapters/alt-text --resume
+  $ graft train --backbone models --data better.jsonl --out adapters/alt-text --run runs/better --replace
   $ graft train --backbone tiny --data stories.txt --out backbones/tiny --method full --init random
 `;
 
@@ -175,7 +177,7 @@ function program(): Command {
   const pull = graft
     .command('pull')
     .description('Fetch a model or an adapter from the Hugging Face hub, and print its folder.')
-    .argument('<repository>', 'OWNER/NAME, or OWNER/NAME@REVISION')
+    .argument('<repository>', 'OWNER/NAME or NAME, with @REVISION or without')
     .addHelpText('after', PULL_HELP);
   pull.action(async (repository: string, flags: Readonly<Record<string, unknown>>) => {
     const { pullRepository } = await import('./pull.js');

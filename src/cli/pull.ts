@@ -8,6 +8,7 @@ import { USUAL } from '../hub/select.js';
 import { readHubSettings } from '../hub/settings.js';
 import { parseFlags } from '../settings.js';
 import { clock, Progress } from './progress.js';
+import { nextSteps } from './pull/next.js';
 import { PULL_SETTINGS } from './pull/options.js';
 
 /** What is smaller than this is told in kilobytes. */
@@ -33,11 +34,11 @@ export async function pullRepository(
       include: include ?? USUAL,
       exclude: exclude ?? [],
       patience: { onWait: (reason, waitMs) => bar.say(`${reason}; again in ${clock(Math.ceil(waitMs / 1000))}`) },
-      onProgress: (done, total, path) => bar.update(done, total, path),
+      onProgress: (...progress) => bar.update(...progress),
       onNote: (line) => bar.say(line),
     });
     bar.stop();
-    console.error(conclusion(reference, pulled));
+    console.error(await conclusion(reference, pulled));
     return pulled.folder;
   } catch (error) {
     throw explain(error);
@@ -55,7 +56,7 @@ class Bar {
   #first = 0;
   #startMs = 0;
 
-  update(done: number, total: number, path: string): void {
+  update(done: number, total: number, path: string, others: number): void {
     const [unit, symbol] = total < SMALL_BYTES ? [1e3, 'kB'] : [1e6, 'MB'];
     const value = done === total ? Math.ceil(total / unit) : Math.floor(done / unit);
     if (this.#progress === undefined) {
@@ -68,7 +69,7 @@ class Bar {
     this.#shownMs = Date.now();
     const rate = (done - this.#first) / (Date.now() - this.#startMs); // Bytes a millisecond.
     const left = rate > 0 ? `  ${clock((total - done) / rate / 1000)} left` : '';
-    this.#progress.update(value, `${symbol}  ${basename(path)}${left}`);
+    this.#progress.update(value, `${symbol}  ${basename(path)}${others > 0 ? ` and ${others} more` : ''}${left}`);
   }
 
   say(line: string): void {
@@ -82,13 +83,11 @@ class Bar {
   }
 }
 
-function conclusion(reference: Reference, { commit, files, fetched }: Pulled): string {
+async function conclusion(reference: Reference, { folder, commit, files, fetched }: Pulled): Promise<string> {
   const what = `${repositoryOf(reference)} at ${commit.slice(0, 12)}: ${files.length} ${files.length === 1 ? 'file' : 'files'}`;
-  const isAdapter = files.some((path) => path === 'adapter.json' || path === 'adapter_config.json');
-  const next = isAdapter
-    ? `an adapter: make it one of --adapters with  ln -s FOLDER adapters/${reference.name}`
-    : 'name the folder in a backbone.json (models/README.md);  graft doctor FOLDER  says whether it works';
-  return `${what}, ${fetched === 0 ? 'all of them here before' : `${fetched} fetched`}; ${next}`;
+  const [kind, ...commands] = await nextSteps(folder, files, reference.name);
+  const head = `${what}, ${fetched === 0 ? 'all of them here before' : `${fetched} fetched`}; ${kind}`;
+  return [head, ...commands.map((command) => `  ${command}`)].join('\n');
 }
 
 /** What has come stays: the same command goes on with it. */

@@ -17,6 +17,7 @@ import type { Report, ReportSample } from '../training/report/report.js';
 import { CHECKPOINT_FILE, checkRunFolder, LOG_FILE, type RunResult, run, warmupOf } from '../training/run.js';
 import { Captioner } from './captioner.js';
 import { clock, Progress } from './progress.js';
+import { shellWord } from './shell.js';
 
 const REPORT_FILE = 'report.html';
 /** What a shell gives a command that Ctrl-C ended: what comes after it in a script waits for an adapter that is not there. */
@@ -256,10 +257,7 @@ function introduction(name: string, prepared: Prepared, options: TrainOptions): 
 /** The command that goes on with this one. */
 function resumeCommand(): string {
   const given = process.argv.slice(2).filter((argument) => argument !== '--restart' && argument !== '--resume');
-  const quoted = given.map((argument) =>
-    /^[\w./=,:@%+-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`,
-  );
-  return ['graft', ...quoted, '--resume'].join(' ');
+  return ['graft', ...given.map(shellWord), '--resume'].join(' ');
 }
 
 /** The first Ctrl-C asks to stop after the step that is under way, the second one stops at once. */

@@ -4,13 +4,14 @@
  *   models--OWNER--NAME/blobs/ETAG                  contents, under their hash
  *   models--OWNER--NAME/snapshots/COMMIT/PATH       links to them, a folder as the repository is at a commit
  *   models--OWNER--NAME/refs/REVISION               the commit that a branch or a tag was when it was last asked for
+ *   .locks/models--OWNER--NAME/ETAG.graft           who is fetching a content, of ours (lock.ts)
  */
 import { link, mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { AppError } from '../errors.js';
 import { replaceFile, syncFolder } from '../tensor/folder.js';
 import type { HubFile } from './client.js';
-import { COMMIT, isPlainPath, type Reference } from './reference.js';
+import { COMMIT, isPlainPath, type Reference, repositoryOf } from './reference.js';
 
 const WEIGHTS = '.safetensors';
 const INDEX = '.safetensors.index.json';
@@ -20,13 +21,18 @@ export class RepositoryCache {
   readonly folder: string;
   readonly blobs: string;
 
-  constructor(cache: string, { owner, name }: Reference) {
-    this.folder = join(cache, `models--${owner}--${name}`);
+  constructor(cache: string, reference: Reference) {
+    this.folder = join(cache, `models--${repositoryOf(reference).replace('/', '--')}`);
     this.blobs = join(this.folder, 'blobs');
   }
 
   blob({ etag }: HubFile): string {
     return join(this.blobs, etag);
+  }
+
+  /** Where whoever fetches the content says so. */
+  lock({ etag }: HubFile): string {
+    return join(dirname(this.folder), '.locks', basename(this.folder), `${etag}.graft`);
   }
 
   snapshot(commit: string): string {

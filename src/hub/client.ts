@@ -2,10 +2,12 @@
  * The hub's HTTP interface: which commit a revision is, which files it has, and their bytes. Redirects are followed here, not by fetch, so that
  * the token goes to the hub's own origin and to nobody that it sends us to. Answers are checked before they mean anything.
  */
+import { fetch, type Response } from 'undici';
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { quote } from '../tensor/json.js';
 import { readText, unreachable, within } from './line.js';
+import { Lines } from './proxy.js';
 import { COMMIT, isPlainPath, type Reference, repositoryOf } from './reference.js';
 import { type Patience, retryAfterMs, retrying, Transient } from './retry.js';
 import type { HubSettings } from './settings.js';
@@ -47,10 +49,12 @@ export class HubClient {
   readonly patience: Patience;
   readonly #settings: HubSettings;
   readonly #origin: string;
+  readonly #lines: Lines;
 
   constructor(settings: HubSettings, patience: Patience = {}) {
     this.#settings = settings;
     this.#origin = new URL(settings.endpoint).origin;
+    this.#lines = new Lines(settings.proxy);
     this.patience = patience;
   }
 
@@ -105,6 +109,7 @@ export class HubClient {
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
       const isHub = target.origin === this.#origin;
       const response = await fetch(target, {
+        dispatcher: this.#lines.to(target),
         redirect: 'manual',
         signal,
         headers: { ...headers, 'user-agent': 'graft', ...(isHub && token !== null ? { authorization: `Bearer ${token}` } : {}) },

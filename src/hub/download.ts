@@ -19,6 +19,10 @@ export interface Download {
   readonly file: HubFile;
   /** Where it goes. */
   readonly blob: string;
+  /** Ends it: its reason is thrown. */
+  readonly signal?: AbortSignal;
+  /** Without a byte for so long, a line is given up for a new one. */
+  readonly stallMs?: number;
   /** How much of it there is. */
   readonly onBytes?: (bytes: number) => void;
   /** Told what is noteworthy but no failure. */
@@ -42,14 +46,16 @@ export function wrongHash({ path, etag }: HubFile, received: string): AppError {
 }
 
 /** The hash of what came. The file is in place if it is the right one, and gone if not. */
-async function attempt({ client, reference, commit, file, blob, onBytes }: Download): Promise<string> {
+async function attempt(job: Download): Promise<string> {
+  const { client, reference, commit, file, blob, signal, stallMs, onBytes } = job;
   const part = await claim(dirname(blob), file.etag);
   try {
     const handle = await open(part.path, constants.O_RDWR | constants.O_CREAT, 0o666);
     let received: string;
     try {
-      const line = (start: number, signal: AbortSignal) => client.open(reference, commit, file.path, start, signal);
-      received = (await grow(handle, { file, open: line, patience: client.patience, onBytes })).etag;
+      const line = (start: number, ending: AbortSignal) => client.open(reference, commit, file.path, start, ending);
+      const patience = { ...client.patience, ...(signal && { signal }) };
+      received = (await grow(handle, { file, open: line, patience, stallMs, onBytes })).etag;
       await handle.sync();
     } finally {
       await handle.close();

@@ -4,18 +4,19 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import type { HubFile } from './client.js';
-import { bodyOf } from './line.js';
+import { type Answer, bodyOf } from './line.js';
 import { type Patience, retrying, Transient } from './retry.js';
 
-/** A line on which nothing comes for so long is given up for a new one. */
 const STALL_MS = 60_000;
 const READ_BYTES = 1024 ** 2;
 
 export interface Growth {
   readonly file: HubFile;
   /** The file's bytes from `start` on, or all of them. Throws Transient for what may pass. */
-  readonly open: (start: number, signal: AbortSignal) => Promise<Response>;
+  readonly open: (start: number, signal: AbortSignal) => Promise<Answer>;
   readonly patience: Patience;
+  /** A line on which nothing comes for so long is given up for a new one; a minute unless told. */
+  readonly stallMs?: number | undefined;
   /** How much of it there is. */
   readonly onBytes?: ((bytes: number) => void) | undefined;
 }
@@ -31,7 +32,7 @@ export interface Grown {
  * Lets the file behind the handle, which may have a part of it, grow to its length. What a server sends beyond that shows in `bytes`.
  * Throws what `open` throws, Transient no more.
  */
-export async function grow(handle: FileHandle, { file, open, patience, onBytes }: Growth): Promise<Grown> {
+export async function grow(handle: FileHandle, { file, open, patience, stallMs = STALL_MS, onBytes }: Growth): Promise<Grown> {
   const growing = await Growing.of(handle, file);
   onBytes?.(growing.bytes);
   await retrying(async (gained) => {
@@ -42,7 +43,7 @@ export async function grow(handle: FileHandle, { file, open, patience, onBytes }
   async function extend(gained: () => void): Promise<void> {
     const line = new AbortController();
     const hangUp = (): void => line.abort();
-    const timer = setTimeout(hangUp, STALL_MS);
+    const timer = setTimeout(hangUp, stallMs);
     patience.signal?.addEventListener('abort', hangUp, { once: true });
     try {
       const response = await open(growing.bytes, line.signal);
@@ -64,7 +65,7 @@ export async function grow(handle: FileHandle, { file, open, patience, onBytes }
 }
 
 /** Whether an answer begins where it was asked to. A server may give the whole file instead. */
-function continues({ status, headers }: Response, start: number): boolean {
+function continues({ status, headers }: Answer, start: number): boolean {
   if (start === 0) return status === 200;
   return status === 206 && new RegExp(`^bytes ${start}-`).test(headers.get('content-range') ?? '');
 }

@@ -1,9 +1,18 @@
 /** The line to a server: its failures, told apart by whether they may pass, and its answers, never longer than they may be. */
+import type { ReadableStream } from 'node:stream/web';
 import { AppError } from '../errors.js';
 import { Transient } from './retry.js';
 
 /** What is no better the next time: a host that does not exist, or whose certificate is not to be trusted. */
 const LASTING = /^ENOTFOUND$|TLS|CERT|SELF_SIGNED|UNABLE_TO/;
+
+/** What is asked of a Response, Node's own or undici's. */
+export interface Answer {
+  readonly status: number;
+  readonly url: string;
+  readonly headers: { get(name: string): string | null };
+  readonly body: ReadableStream<Uint8Array> | null;
+}
 
 /** A failure of the line, as something to try again; one that lasts, as a sentence that ends with the advice. */
 export function unreachable({ host }: URL, error: unknown, advice = ''): Error {
@@ -20,10 +29,9 @@ export function unreachable({ host }: URL, error: unknown, advice = ''): Error {
  * The answer's bytes as they come. Throws Transient where the line breaks, or the signal ends it: the fetch that was given the same signal does
  * not always end a body of which it has sent the last piece.
  */
-export async function* bodyOf(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
-  const body: ReadableStream<Uint8Array> | null = response.body;
-  if (body === null) return;
-  const reader = body.getReader();
+export async function* bodyOf(response: Answer, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+  if (response.body === null) return;
+  const reader = response.body.getReader();
   // A read that waits then ends at once.
   const stop = (): void => void reader.cancel().catch(() => undefined);
   signal.addEventListener('abort', stop, { once: true });
@@ -44,7 +52,7 @@ export async function* bodyOf(response: Response, signal: AbortSignal): AsyncGen
 }
 
 /** The whole of an answer. Throws `download_failed` where it is longer, Transient where the line breaks. */
-export async function readText(response: Response, maxBytes: number, signal: AbortSignal): Promise<string> {
+export async function readText(response: Answer, maxBytes: number, signal: AbortSignal): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of bodyOf(response, signal)) {

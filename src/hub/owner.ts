@@ -8,8 +8,8 @@ import { hostname } from 'node:os';
 /** Nobody writes to what has not changed for this long: a line that sends nothing is given up long before. */
 const IDLE_MS = 600_000;
 
-/** Processes of other machines (a shared disk, another container) cannot be asked whether they live. */
-const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+/** This machine, whose processes can be asked whether they live; those of others (a shared disk, another container) cannot. */
+export const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 
 /** A mark, as part of a regular expression with the groups `host` and `pid`. */
 export const MARK = String.raw`(?<host>[0-9a-f]{8})-(?<pid>\d+)-[0-9a-f]{8}`;
@@ -24,7 +24,8 @@ export function isAbandoned({ host, pid }: { readonly host?: string; readonly pi
   return Date.now() - changedMs > IDLE_MS || (host === HOST && !isAlive(Number(pid)));
 }
 
-function isAlive(pid: number): boolean {
+/** Whether another process of this machine lives. */
+export function isAlive(pid: number): boolean {
   // Of a process before this one that had its number.
   if (pid === process.pid) return false;
   try {

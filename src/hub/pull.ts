@@ -1,21 +1,27 @@
-/** A repository of the hub as a folder on this machine: what is missing is fetched, file after file, and the folder is named in the end. */
+/** A repository of the hub as a folder on this machine: what is missing is fetched, a few files at a time, and the folder is named in the end. */
 import { mkdir, statfs } from 'node:fs/promises';
 import { AppError } from '../errors.js';
 import { RepositoryCache } from './cache.js';
 import { HubClient, type HubFile } from './client.js';
 import { download } from './download.js';
+import { locked } from './lock.js';
 import { leftBytes, sweep } from './part.js';
 import { type Reference, repositoryOf } from './reference.js';
 import type { Patience } from './retry.js';
 import { type Choice, select } from './select.js';
 import type { HubSettings } from './settings.js';
 
+/** One line seldom fills a good connection, and many are no kindness to the hub. */
+const AT_ONCE = 3;
+
 export interface PullOptions extends Choice {
   readonly reference: Reference;
   readonly settings: HubSettings;
   readonly patience?: Patience;
-  /** Bytes that are there of all that are chosen, and the file that is being fetched. */
-  readonly onProgress?: (done: number, total: number, path: string) => void;
+  /** Without a byte for so long, a line is given up for a new one; a minute unless told. */
+  readonly stallMs?: number;
+  /** Bytes that are there of all that are chosen, the file that is being fetched for the longest, and how many are besides. */
+  readonly onProgress?: (done: number, total: number, path: string, others: number) => void;
   readonly onNote?: (line: string) => void;
 }
 
@@ -52,32 +58,88 @@ async function find(cache: RepositoryCache, reference: Reference): Promise<Pulle
 }
 
 async function fetchInto(cache: RepositoryCache, options: PullOptions): Promise<Pulled> {
-  const { reference, settings, patience, onProgress, onNote } = options;
+  const { reference, settings, patience, stallMs, onProgress, onNote } = options;
   const client = new HubClient(settings, patience);
   const commit = await client.commit(reference);
   const files = select(repositoryOf(reference), await client.files(reference, commit), options);
 
   await mkdir(cache.blobs, { recursive: true });
-  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   const lacking = await whichLack(cache, commit, files);
-  let done = total - lacking.reduce((sum, { bytes }) => sum + bytes, 0);
   await checkRoom(cache.blobs, lacking);
-  for (const file of lacking) {
-    const before = done;
-    const onBytes = (bytes: number): void => onProgress?.(before + Math.min(bytes, file.bytes), total, file.path);
-    const blob = cache.blob(file);
-    // Somebody else may have fetched it meanwhile.
-    if (!(await cache.has(file))) await download({ client, reference, commit, file, blob, onBytes, ...(onNote && { onNote }) });
-    done += file.bytes;
+  const tally = new Tally(files, lacking, onProgress);
+  let fetched = 0;
+  await forEach(lacking, AT_ONCE, async (file, signal) => {
+    const onBytes = (bytes: number): void => tally.grow(file, bytes);
+    const job = { client, reference, commit, file, blob: cache.blob(file), signal, onBytes };
+    const fetch = async (): Promise<void> => {
+      // Somebody else may have fetched it meanwhile.
+      if (await cache.has(file)) return;
+      await download({ ...job, ...(onNote && { onNote }), ...(stallMs !== undefined && { stallMs }) });
+      fetched++;
+    };
+    const onWait = (): void => onNote?.(`${file.path} is being fetched by another process; waiting for it`);
+    await locked(cache.lock(file), fetch, { signal, onWait });
     await cache.link(commit, file);
-  }
+    tally.end(file);
+  });
   for (const file of files) {
     if (!(await cache.hasLink(commit, file))) await cache.link(commit, file);
     await sweep(cache.blobs, file.etag);
   }
   // Last, so that who is offline meanwhile finds the commit before, whole.
   await cache.remember(reference.revision, commit);
-  return { folder: cache.snapshot(commit), commit, files: files.map(({ path }) => path), fetched: lacking.length };
+  return { folder: cache.snapshot(commit), commit, files: files.map(({ path }) => path), fetched };
+}
+
+/** Does the work for each, some at once. The first failure ends the others, and is thrown once they have ended. */
+async function forEach<T>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const failing = new AbortController();
+  const { signal } = failing;
+  const rest = [...items];
+  const worker = async (): Promise<void> => {
+    for (let item = rest.shift(); item !== undefined && !signal.aborted; item = rest.shift())
+      await work(item, signal).catch((error: unknown) => failing.abort(error));
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  signal.throwIfAborted();
+}
+
+/** What is there of all files, as one number. */
+class Tally {
+  readonly #total: number;
+  readonly #tell: PullOptions['onProgress'];
+  /** Bytes of what is whole. */
+  #whole: number;
+  /** Of what is under way, the oldest first. */
+  readonly #growing = new Map<HubFile, number>();
+
+  constructor(files: readonly HubFile[], lacking: readonly HubFile[], tell: PullOptions['onProgress']) {
+    const sum = (some: readonly HubFile[]): number => some.reduce((total, { bytes }) => total + bytes, 0);
+    this.#total = sum(files);
+    this.#whole = this.#total - sum(lacking);
+    this.#tell = tell;
+  }
+
+  grow(file: HubFile, bytes: number): void {
+    this.#growing.set(file, Math.min(bytes, file.bytes));
+    this.#say(file);
+  }
+
+  end(file: HubFile): void {
+    this.#growing.delete(file);
+    this.#whole += file.bytes;
+    this.#say(file);
+  }
+
+  #say(file: HubFile): void {
+    const done = [...this.#growing.values()].reduce((sum, bytes) => sum + bytes, this.#whole);
+    const [oldest = file] = this.#growing.keys();
+    this.#tell?.(done, this.#total, oldest.path, Math.max(0, this.#growing.size - 1));
+  }
 }
 
 /** Those whose content is neither among the blobs nor in the snapshot; the same content once. */

@@ -2,7 +2,8 @@
 import { AppError } from '../errors.js';
 
 export interface Reference {
-  readonly owner: string;
+  /** null for the models that are older than owners, such as gpt2: the hub sends on to where they are now. */
+  readonly owner: string | null;
   readonly name: string;
   /** A branch, a tag or a commit. */
   readonly revision: string;
@@ -11,20 +12,23 @@ export interface Reference {
 /** A hash that names a commit, the same for ever. */
 export const COMMIT = /^[0-9a-f]{40}$/;
 
-const REFERENCE = /^(?<owner>[\w.-]{1,96})\/(?<name>[\w.-]{1,96})(?:@(?<revision>[\w./+-]{1,200}))?$/;
+const REFERENCE = /^(?:(?<owner>[\w.-]{1,96})\/)?(?<name>[\w.-]{1,96})(?:@(?<revision>[\w./+-]{1,200}))?$/;
 
-/** `OWNER/NAME` or `OWNER/NAME@REVISION`. Throws `invalid_config` for anything else. */
+/** `OWNER/NAME` or `NAME`, with `@REVISION` or without. Throws `invalid_config` for anything else. */
 export function parseReference(text: string): Reference {
-  const { owner, name, revision = 'main' } = REFERENCE.exec(text)?.groups ?? {};
+  const { owner = null, name, revision = 'main' } = REFERENCE.exec(text)?.groups ?? {};
   // The cache makes one folder name of the two, with "--" between them.
-  const areNames = [owner, name].every((part) => part !== undefined && isPlainPath(part) && !part.includes('--'));
-  if (!areNames || owner === undefined || name === undefined || !isPlainPath(revision))
-    throw new AppError('invalid_config', `Expected OWNER/NAME or OWNER/NAME@REVISION but received ${JSON.stringify(text)}`);
+  const areNames = [owner ?? 'none', name].every((part) => part !== undefined && isPlainPath(part) && !part.includes('--'));
+  if (!areNames || name === undefined || !isPlainPath(revision))
+    throw new AppError(
+      'invalid_config',
+      `Expected OWNER/NAME or NAME, with @REVISION or without, but received ${JSON.stringify(text)}`,
+    );
   return { owner, name, revision };
 }
 
 export function repositoryOf({ owner, name }: Reference): string {
-  return `${owner}/${name}`;
+  return owner === null ? name : `${owner}/${name}`;
 }
 
 /** Whether a path with slashes stays inside of the folder that it is put under, on every system. */

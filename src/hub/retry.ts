@@ -25,7 +25,7 @@ export interface Patience {
   /** A server that asks for more patience than this is told to people instead. */
   readonly maxWaitMs?: number;
   /** For tests. */
-  readonly sleep?: (waitMs: number) => Promise<unknown>;
+  readonly sleep?: (waitMs: number, signal?: AbortSignal) => Promise<unknown>;
 }
 
 /**
@@ -33,8 +33,7 @@ export interface Patience {
  * in the end.
  */
 export async function retrying<T>(work: (gained: () => void) => Promise<T>, patience: Patience): Promise<T> {
-  const { onWait, signal, maxRetries = 5, firstWaitMs = 1000, maxWaitMs = 300_000 } = patience;
-  const sleep = patience.sleep ?? ((waitMs: number) => setTimeout(waitMs, undefined, signal && { signal }));
+  const { onWait, signal, maxRetries = 5, firstWaitMs = 1000, maxWaitMs = 300_000, sleep = wait } = patience;
   for (let failures = 0; ; ) {
     try {
       return await work(() => {
@@ -48,12 +47,16 @@ export async function retrying<T>(work: (gained: () => void) => Promise<T>, pati
       if (waitMs > maxWaitMs) throw failed(`${error.message}, and asks to wait for ${Math.ceil(waitMs / 1000)} seconds`, error);
       failures += 1;
       onWait?.(error.message, waitMs);
-      await sleep(waitMs).catch((cause: unknown) => {
+      await sleep(waitMs, signal).catch((cause: unknown) => {
         signal?.throwIfAborted();
         throw cause;
       });
     }
   }
+}
+
+function wait(waitMs: number, signal?: AbortSignal): Promise<void> {
+  return setTimeout(waitMs, undefined, signal && { signal });
 }
 
 /** `Retry-After`, in seconds or as a date. */

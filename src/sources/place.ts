@@ -3,7 +3,7 @@
  * paths and addresses, so it is taken apart here and compared part by part: text that begins alike may lead elsewhere.
  */
 import { AppError } from '../errors.js';
-import { isPlainPath, parseReference, type Reference } from '../hub/reference.js';
+import { isPlainPath, parseReference, type Reference, repositoryOf } from '../hub/reference.js';
 
 export type SourceKind = 's3' | 'hub';
 
@@ -118,6 +118,6 @@ function regionOf(text: string): Region | undefined {
 }
 
 function namesOf(place: Place): string[] {
-  const first = place.kind === 's3' ? [place.bucket] : [place.reference.owner, place.reference.name];
+  const first = place.kind === 's3' ? [place.bucket] : repositoryOf(place.reference).split('/');
   return [...first, ...place.folder.split('/').filter(Boolean)];
 }

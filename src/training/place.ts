@@ -1,6 +1,6 @@
 /**
  * Where a run puts what it makes. It is looked at before anything is read: a day of training must not end at a folder that cannot be written,
- * and publishing replaces the whole folder that it is told, so that must not be somebody's photos.
+ * and publishing replaces the whole folder that it is told, so that must not be somebody's photos, nor an adapter that nobody gave up.
  */
 import { access, constants, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
@@ -22,7 +22,7 @@ export async function checkPlaces(options: TrainOptions, runFolder: string): Pro
     ),
   ];
   const seen = await Promise.all([
-    method === 'full' ? backboneFault(out) : adapterFault(out),
+    method === 'full' ? backboneFault(options) : adapterFault(options),
     writeFault('--out', dirname(out)),
     writeFault('--run', runFolder),
     writeFault('--cache', cache),
@@ -36,23 +36,37 @@ function nameFault(name: string): string | undefined {
   return `--out: Expected a name of letters, digits, ".", "_" or "-" (at most 128) but received ${quote(name)}`;
 }
 
-/** An adapter may take the place of an adapter, and of nothing else. */
-async function adapterFault(out: string): Promise<string | undefined> {
+/** An adapter may take the place of an adapter that may go, and of nothing else. */
+async function adapterFault(options: TrainOptions): Promise<string | undefined> {
+  const { out } = options;
   const names = await occupants(out);
-  if (names?.length === 0 || names?.includes(MANIFEST_FILE) || names?.includes(CONFIG_FILE)) return undefined;
+  if (names?.length === 0) return undefined;
+  if (names?.includes(MANIFEST_FILE) || names?.includes(CONFIG_FILE))
+    return mayGo(options) ? undefined : stays('an adapter', out);
   return `--out: Expected a new folder, or that of an adapter to replace, but ${out} is something else`;
 }
 
 /** A backbone may take the place of one that was published likewise, where nobody has put anything into it. */
-async function backboneFault(out: string): Promise<string | undefined> {
+async function backboneFault(options: TrainOptions): Promise<string | undefined> {
+  const { out } = options;
   const names = await occupants(out);
   const adapters = await occupants(join(out, 'adapters'));
   const isOurs =
     names?.includes('backbone.json') &&
     names.every((name) => ['backbone.json', 'language', 'adapters'].includes(name)) &&
     adapters?.every((name) => name === basename(out));
-  if (names?.length === 0 || isOurs) return undefined;
+  if (names?.length === 0) return undefined;
+  if (isOurs) return mayGo(options) ? undefined : stays('a trained backbone', out);
   return `--out: Expected a new folder, or that of a trained backbone to replace, but ${out} is something else`;
+}
+
+/** A run that goes on may replace what is there, which it has put there or was allowed to replace when it began. */
+function mayGo({ replace, resume }: TrainOptions): boolean {
+  return replace || resume;
+}
+
+function stays(what: string, out: string): string {
+  return `--out: Expected a new folder but ${out} holds ${what}: --replace takes its place, --resume goes on with the run that made it`;
 }
 
 /** What is in a folder; nothing where there is none, undefined where it is no folder. */

@@ -195,11 +195,14 @@ describe('all weights', () => {
     expect(choices?.[0]?.text.trim()).toBe('red.');
   });
 
-  test('takes the place of what it made before', async () => {
+  test('takes the place of what it made before, where it is told so', async () => {
     const flags = { method: 'full', data: 'stories.txt', steps: 2, out: 'backbones/again' };
     await trainHere(folder, flags);
     const before = await readTree(path.join(folder, 'backbones', 'again'));
-    await trainHere(folder, { ...flags, restart: true, seed: 1 });
+    const other = { ...flags, restart: true, seed: 1 } as const;
+    await expect(trainHere(folder, other)).rejects.toThrow(/again holds a trained backbone: --replace takes its place, /);
+    expect(await readTree(path.join(folder, 'backbones', 'again'))).toEqual(before);
+    await trainHere(folder, { ...other, replace: true });
     const after = await readTree(path.join(folder, 'backbones', 'again'));
     expect([...after.keys()]).toEqual([...before.keys()]);
     const weights = path.join('language', 'model.safetensors');

@@ -5,7 +5,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GRAFT, makeTrainingFolder, start, type TrainFlags, trainHere, trainWords } from '../support/training.js';
 
-const FLAGS: TrainFlags = { steps: 40, holdout: 3, evalEvery: 10, restart: true };
+const FLAGS: TrainFlags = { steps: 40, holdout: 3, evalEvery: 10, restart: true, replace: true };
 const hasScript = spawnSync('bash', ['-c', 'script --version'], { encoding: 'utf8' }).stdout.includes('util-linux');
 
 let folder: string;

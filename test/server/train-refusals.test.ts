@@ -172,6 +172,12 @@ describe('refused, with nothing changed or left behind:', () => {
       'invalid_config',
       /^Expected a checkpoint to resume from at \S+runs\/new\/\S+ but there is none$/,
     ],
+    ...([{ run: 'runs/new' }, { restart: true }] as const).map((other): [string, TrainFlags, ErrorCode, RegExp] => [
+      `to take the place of an adapter that nobody gave up, with --${Object.keys(other).join()}`,
+      { ...other, out: 'adapters/earlier' },
+      'invalid_config',
+      /^The options are wrong: --out: Expected a new folder but \S+earlier holds an adapter: --replace takes its place, --resume goes on with the run that made it$/,
+    ]),
     [
       'to take the place of photos',
       { out: 'photos' },
@@ -217,7 +223,7 @@ describe('refused, with nothing changed or left behind:', () => {
     ],
     [
       'the folder of another run',
-      { run: 'runs/earlier', out: 'adapters/earlier' },
+      { run: 'runs/earlier', out: 'adapters/new' },
       'invalid_config',
       /^Expected a run folder without a checkpoint .* --resume goes on from it, --restart begins again$/,
     ],
@@ -269,7 +275,7 @@ test('without --strict bad rows are told and the others trained', async () => {
 describe('a loss that is no number', () => {
   test('ends the run at its step; the checkpoint before it and the adapter of that name stay, and resuming tells the same', async () => {
     await cp(path.join(folder, 'adapters', 'earlier'), path.join(folder, 'adapters', 'growing'), { recursive: true });
-    const flags = { ...GROWING, out: 'adapters/growing', steps: 100 };
+    const flags = { ...GROWING, out: 'adapters/growing', steps: 100, replace: true } as const;
     const error = await refusal(flags);
     expect(error.code).toBe('training_diverged');
     const step = Number(
@@ -356,7 +362,7 @@ describe('a full disk', () => {
       mount -t tmpfs -o size=96k tmpfs small && cp -a old/dog small/dog
       "$@" || status=$?
       cp -a small/. kept && exit $status`;
-    const flags = { steps: 4, out: 'small/dog', run: 'runs/small' };
+    const flags = { steps: 4, out: 'small/dog', run: 'runs/small', replace: true } as const;
     const { status, stderr } = await inMounts(script, [...GRAFT, ...trainWords(flags)]);
     expect(status).toBe(1);
     expect(stderr).toMatch(

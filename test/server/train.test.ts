@@ -7,7 +7,7 @@ import { GRAFT, makePhotos, PHOTOS, readSteps, start, type TrainFlags, trainWord
 import { elements, parseDocument, textOf } from '../unit/training/report/document.js';
 
 const STEPS = 150;
-const OTHER: TrainFlags = { data: 'other.jsonl', out: 'adapters/colours', steps: STEPS, restart: true };
+const OTHER: TrainFlags = { data: 'other.jsonl', out: 'adapters/colours', steps: STEPS, restart: true, replace: true };
 
 let tiny: TinyServer;
 beforeAll(async () => {

@@ -36,6 +36,8 @@ export class MockHub {
   misbehaviour: Misbehaviour | undefined;
   /** Where large files are sent from instead. */
   elsewhere: string | undefined;
+  /** A name without an owner, from the days before there were any: asked for it, the hub sends on. */
+  legacy: string | undefined;
   commit = COMMIT;
   /** Files a page of the listing. */
   page = 1000;
@@ -75,12 +77,17 @@ export class MockHub {
     const { range, authorization } = request.headers;
     this.asked.push({ method: request.method ?? '', path, range, authorization });
     if (this.misbehaviour?.(request, response, path)) return;
+    const [, before, after] = new RegExp(`^(/|/api/models/)${this.legacy}(/.*)$`).exec(request.url ?? '') ?? [];
+    if (this.legacy !== undefined && after !== undefined) {
+      response.writeHead(307, { location: `${before}${this.repository}${after}` }).end();
+      return;
+    }
     const api = `/api/models/${this.repository}`;
     const [, commit, name] = new RegExp(`^/${this.repository}/resolve/([^/]+)/(.+)$`).exec(path) ?? [];
     if (path === api || path.startsWith(`${api}/revision/`))
       json(response, { id: this.repository, sha: this.commit, siblings: [] });
     else if (path === `${api}/tree/${this.commit}`) this.#list(response, Number(searchParams.get('cursor') ?? 0));
-    else if (name !== undefined && commit !== undefined) this.#send(request, response, name);
+    else if (name !== undefined && commit !== undefined) this.#sendFile(request, response, name);
     else response.writeHead(404, { 'x-error-code': 'RepoNotFound' }).end();
   }
 
@@ -99,7 +106,13 @@ export class MockHub {
     });
   }
 
-  #send(request: IncomingMessage, response: ServerResponse, name: string): void {
+  /** What a misbehaviour answers when it has waited long enough: the file that was asked for. */
+  send(request: IncomingMessage, response: ServerResponse): void {
+    const name = decodeURIComponent(new URL(request.url ?? '/', this.url).pathname).replace(/^.*\/resolve\/[^/]+\//, '');
+    this.#sendFile(request, response, name);
+  }
+
+  #sendFile(request: IncomingMessage, response: ServerResponse, name: string): void {
     const file = this.files.get(name);
     if (!file) {
       response.writeHead(404, { 'x-error-code': 'EntryNotFound', 'x-repo-commit': this.commit }).end();

@@ -2,7 +2,7 @@
  * Merged weights against those of PEFT's `merge_and_unload` (test/fixtures/peft/make.py), and the logits of a merged checkpoint against those of
  * the adapter on the checkpoint that it was made for: the engine's own, and PEFT's. What is not changed stays as it is, to the byte.
  */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,7 @@ import { Decoder } from '../../../src/engine/decoder.js';
 import { AppError } from '../../../src/errors.js';
 import { Checkpoint } from '../../../src/tensor/checkpoint.js';
 import { fromFloat32, toFloat32, type WrittenDType } from '../../../src/tensor/convert.js';
-import { decodeSafetensors } from '../../../src/tensor/safetensors.js';
+import { decodeSafetensors, writeSafetensors } from '../../../src/tensor/safetensors.js';
 import type { Tensor } from '../../../src/tensor/tensor.js';
 import { FIXTURES as SAVED, tinyTarget } from '../../fixtures/adapter/draft.js';
 import { FIXTURES, makeBackbone } from '../../fixtures/peft/make.js';
@@ -107,7 +107,7 @@ describe('as PEFT merges', () => {
     const [name = ''] = path.split('/');
     const adapter = await readAdapter(join(FIXTURES, 'adapters', name), tiny.target);
     const changed = [...merged.keys()].filter((key) => key.startsWith(`${path} `)).length;
-    const counts = { tensors: 20, changed, context: path.split('/')[1] };
+    const counts = { tensors: 20, changed, files: 1, context: path.split('/')[1] };
     expect(await mergeAdapter(adapter, 'text', tiny, out)).toEqual(counts);
     await expectPeft(path, tiny.languageFolder);
 
@@ -207,6 +207,37 @@ describe('as the adapter computes that is not merged', () => {
       expect(tensor.dtype).toBe(plain.dtype);
     }
     expect((await readdir(out)).sort()).toEqual(['config.json', 'model.safetensors']);
+  });
+});
+
+describe('in shards', () => {
+  it.each(['heads', 'sharded'])('of %s: the weights and the logits of the one file', async (name) => {
+    const backbone = await open(join(LLAMAS, name));
+    const adapter = randomAdapter(backbone.target, { name: 'a', method: 'lora', rank: 2, contexts: ['text'], seed: 7 });
+    const rows = [[1, 5, 9, 3, 17]];
+    expect(await mergeAdapter(adapter, 'text', backbone, out)).toMatchObject({ files: 1 });
+    const [weights, expected] = [await weightsOf(out), await logitsOf(await open(out), null, rows)];
+
+    const sharded = `${out}-sharded`;
+    const { files, tensors } = await mergeAdapter(adapter, 'text', backbone, sharded, 5000);
+    expect(files).toBeGreaterThan(3);
+    expect(tensors).toBe(weights.size);
+    const names = (await readdir(sharded)).filter((file) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(file));
+    expect(names).toHaveLength(files);
+    expect(await weightsOf(sharded)).toEqual(weights);
+    expect(await logitsOf(await open(sharded), null, rows)).toEqual(expected);
+  });
+
+  it('a tied weight that is there under both names is written once, as transformers does', async () => {
+    const folder = join(out, '..', 'twice');
+    await cp(join(LLAMAS, 'plain'), folder, { recursive: true });
+    const weights = await weightsOf(folder);
+    const head = weights.get('model.embed_tokens.weight') as Tensor;
+    await writeSafetensors(join(folder, 'model.safetensors'), [...weights, ['lm_head.weight', head]]);
+    const twice = await open(folder);
+    const adapter = randomAdapter(twice.target, { name: 'a', method: 'lora', rank: 2, contexts: ['text'], seed: 8 });
+    await mergeAdapter(adapter, 'text', twice, out);
+    expect([...(await weightsOf(out)).keys()]).toEqual([...weights.keys()]);
   });
 });
 

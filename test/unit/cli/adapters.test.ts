@@ -1,6 +1,6 @@
 /** `graft adapters` as people use it: the program itself, what it prints, where it refuses, and with which status it ends. */
 import { spawnSync } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,6 +13,7 @@ import { FIXTURES } from '../../fixtures/adapter/draft.js';
 import { makeBackbone, FIXTURES as TRAINED } from '../../fixtures/peft/make.js';
 
 const MAIN = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+const GGUF = fileURLToPath(new URL('../../fixtures/gguf/', import.meta.url));
 const NODE = ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href, MAIN];
 
 let folder: string;
@@ -64,6 +65,48 @@ describe('graft adapters', () => {
       stdout: 'adapter lora: lora for text, merged into 6 of 20 tensors\n  folder  merged\n',
       stderr: 'graft: a language checkpoint has no place for the parameters for image and the projector: left out\n',
     });
+  });
+
+  it('exports it in shards, as large as they may be', async () => {
+    const out = ['--merged', '--out', 'sharded', '--backbone', 'backbone', '--max-shard-size', '4KB'];
+    const { status, stdout } = graft('export', trained('lora'), ...out);
+    const files = await readdir(path.join(folder, 'sharded'));
+    const shards = files.filter((name) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(name)).length;
+    expect({ status, stdout }).toEqual({
+      status: 0,
+      stdout: `adapter lora: lora for text, merged into 6 of 20 tensors in ${shards} shards\n  folder  sharded\n`,
+    });
+    expect(shards).toBeGreaterThan(1);
+    expect(files).toContain('model.safetensors.index.json');
+  });
+
+  it('exports a LoRA for llama.cpp, and imports it again', async () => {
+    const place = ['--out', 'lora.gguf', '--backbone', 'backbone'];
+    const exported = graft('export', trained('lora'), '--gguf', ...place);
+    expect(exported).toEqual({
+      status: 0,
+      stdout: 'adapter lora: lora for text, 6 modules\n  file  lora.gguf\n',
+      stderr: 'graft: a GGUF file has no place for the parameters for image and the projector: left out\n',
+    });
+    expect(graft('export', trained('lora'), '--gguf', ...place).stderr).toBe(
+      'graft: Expected --out to be a new folder but received lora.gguf, which exists (--replace takes its place)\n',
+    );
+    const imported = graft('import', 'lora.gguf', '--out', 'adapters/back', '--backbone', 'backbone');
+    expect(imported).toMatchObject({ status: 0, stderr: '' });
+    const tensors = 'text/adapter_model.safetensors';
+    const [before, after] = [path.join(trained('lora'), tensors), path.join(folder, 'adapters/back', tensors)];
+    expect(await readFile(after)).toEqual(await readFile(before));
+  });
+
+  it('imports a LoRA of llama.cpp, and names the file in what is wrong with it', () => {
+    const file = path.join(GGUF, 'lora-linear.gguf');
+    const fitting = ['--backbone', path.join(FIXTURES, 'backbone')];
+    const { status, stdout, stderr } = graft('import', file, '--out', 'adapters/linear', ...fitting);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toMatch(/^adapter linear: lora on text, 14 modules, no projector: it takes text only\n/);
+    const other = graft('import', file, '--out', 'adapters/other', '--backbone', 'backbone');
+    expect(other).toMatchObject({ status: 1, stdout: '' });
+    expect(other.stderr).toContain(`\n  ${file}: Expected blk.0.ffn_down.weight.lora_a to be [1, 24] but received [1, 32]\n`);
   });
 
   it('says every fault, never a stack, and ends with 1', () => {
@@ -138,7 +181,15 @@ describe('flags', () => {
 
   it.each<[string, object, string]>([
     ['merging into nothing', { merged: true }, 'Expected --backbone beside --merged, whose weights these are, but received none'],
-    ['a context of folders', { context: 'text' }, 'Expected --context beside --merged only but received "text"'],
+    ['a context of folders', { context: 'text' }, 'Expected --context beside --merged or --gguf only but received "text"'],
+    ['two ways at once', { merged: true, gguf: true, backbone: 'models' }, 'Expected --merged or --gguf but received both'],
+    ['a file of no family', { gguf: true }, 'Expected --backbone beside --gguf, which tells its family, but received none'],
+    ['shards of folders', { maxShardSize: '1GB' }, 'Expected --max-shard-size beside --merged only but received "1GB"'],
+    [
+      'shards of no size',
+      { merged: true, backbone: 'models', maxShardSize: '0' },
+      'Expected --max-shard-size to be a size such as 64MB or 1GiB but received "0"',
+    ],
   ])('refused: %s', async (_, given, fault) => {
     expect(await faultsOf(exportFolder(trained('lora'), { out: path.join(folder, 'never'), ...given }))).toEqual([fault]);
   });

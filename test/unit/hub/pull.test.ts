@@ -85,6 +85,9 @@ const answer =
     return true;
   };
 
+/** Of the weights that were asked for. */
+const ranges = () => hub.fetches.filter(({ path: asked }) => asked.endsWith('.safetensors')).map(({ range }) => range);
+
 async function blobs(): Promise<string[]> {
   return (await readdir(path.join(repository, 'blobs'))).sort();
 }
@@ -153,6 +156,71 @@ describe('the cache', () => {
     await ask({ name: `owner/model@${COMMIT}` });
     expect(await readFile(path.join(repository, 'refs/refs/pr/1'), 'utf8')).toBe(COMMIT);
     expect(await readdir(path.join(repository, 'refs'))).toEqual(['refs']);
+  });
+});
+
+describe('a name without an owner', () => {
+  it('is sent on by the hub, and kept under that name, as huggingface_hub does', async () => {
+    hub.legacy = 'gpt2';
+    repository = path.join(cache, 'models--gpt2');
+    const pulled = await ask({ name: 'gpt2' });
+    expect(pulled).toMatchObject({ folder: path.join(repository, 'snapshots', COMMIT), fetched: 4 });
+    await expectWhole(pulled);
+    expect(hub.asked.map(({ path: asked }) => asked)).toContain(`/gpt2/resolve/${COMMIT}/model.safetensors`);
+    expect(await ask({ name: 'gpt2', isOffline: true })).toMatchObject({ folder: pulled.folder });
+  });
+});
+
+describe('several files', () => {
+  const MORE = Array.from({ length: 5 }, (_, index) => `more-${index}.json`);
+
+  it('come three at a time', async () => {
+    for (const name of MORE) hub.files.set(name, { content: Buffer.from(`{"name": "${name}"}`) });
+    let under = 0;
+    const counts: number[] = [];
+    const waiting: (() => void)[] = [];
+    hub.misbehaviour = (request, response, asked) => {
+      if (!asked.includes('/resolve/')) return false;
+      counts.push(++under);
+      response.on('finish', () => under--);
+      waiting.push(() => hub.send(request, response));
+      // Nobody is answered before as many have asked as may at once, or as there are.
+      if (waiting.length === 3 || hub.fetches.length === MORE.length + 3) for (const answer of waiting.splice(0)) answer();
+      return true;
+    };
+    const others: number[] = [];
+    const { fetched } = await ask({ onProgress: (_done, _total, _path, besides) => others.push(besides) });
+    expect(fetched).toBe(MORE.length + 4);
+    expect(Math.max(...counts)).toBe(3);
+    expect(Math.max(...others)).toBe(2);
+    expect(others.at(-1)).toBe(0);
+  });
+
+  it('that one of which fails end with it, and what came of the others is kept', async () => {
+    const half = 1_000_000;
+    let isHalf: (() => void) | undefined;
+    const halfIsThere = new Promise<void>((resolve) => {
+      isHalf = resolve;
+    });
+    hub.misbehaviour = (_, response, asked) => {
+      if (asked.endsWith('model.safetensors')) {
+        response.writeHead(200, { 'content-length': WEIGHTS.length });
+        response.write(WEIGHTS.subarray(0, half)); // And nothing more, for as long as it waits.
+        return true;
+      }
+      if (!asked.endsWith('config.json')) return false;
+      void halfIsThere.then(() => response.writeHead(404, { 'x-error-code': 'EntryNotFound' }).end());
+      return true;
+    };
+    const onProgress = (done: number): void => {
+      if (done >= half) isHalf?.();
+    };
+    await expect(ask({ onProgress })).rejects.toMatchObject({ code: 'not_found' });
+    expect(waits).toEqual([]);
+    hub.misbehaviour = undefined;
+    hub.asked.length = 0;
+    await expectWhole(await ask());
+    expect(ranges()).toContain(`bytes=${half}-`);
   });
 });
 
@@ -251,14 +319,16 @@ describe('a wrong hash', () => {
       message: `model.safetensors: Expected sha256 ${WEIGHTS_ETAG} but received ${received}, twice`,
     });
     expect(hub.fetches.filter(({ path: asked }) => asked.endsWith('.safetensors'))).toHaveLength(2);
-    expect(await blobs()).toEqual([etagOf(FILES['config.json'])]);
+    expect((await blobs()).filter((name) => name.startsWith(WEIGHTS_ETAG))).toEqual([]);
     await expect(readFile(path.join(repository, 'refs/main'))).rejects.toThrow('ENOENT');
   });
 
   it("is met in small files by git's own hash, and in what is longer than it should be", async () => {
     hub.misbehaviour = (request, response, asked) =>
       asked.endsWith('/config.json') && answer(200, {}, '{"model_type": "evil!"}')(request, response, asked);
-    await expect(ask()).rejects.toThrow(/^config\.json: Expected git's sha1 [0-9a-f]{40} but received [0-9a-f]{40}, twice$/);
+    await expect(ask({ include: ['config.json'] })).rejects.toThrow(
+      /^config\.json: Expected git's sha1 [0-9a-f]{40} but received [0-9a-f]{40}, twice$/,
+    );
     onWeights(9, answer(200, {}, Buffer.concat([WEIGHTS, Buffer.from('more')])));
     await expect(ask()).rejects.toThrow(/^model\.safetensors: Expected sha256 /);
   });
@@ -290,8 +360,6 @@ it('a file that no disk holds is not begun', async () => {
 });
 
 describe('a bad line', () => {
-  const ranges = () => hub.fetches.filter(({ path: asked }) => asked.endsWith('.safetensors')).map(({ range }) => range);
-
   it('that is cut goes on where it was, however often, as long as something comes', async () => {
     onWeights(9, cut(300_000));
     await expectWhole(await ask());
@@ -364,6 +432,20 @@ describe('a bad line', () => {
     await expect(ask()).rejects.toThrow('6 times in a row');
   });
 
+  it('is a line on which nothing comes any more', async () => {
+    onWeights(1, (_, response) => {
+      response.writeHead(200, { 'content-length': WEIGHTS.length });
+      response.write(WEIGHTS.subarray(0, 1_000_000));
+      return true;
+    });
+    await expectWhole(await ask({ stallMs: 1000 }));
+    expect(waits).toContainEqual({
+      reason: 'the line to hub broke (it sent nothing for a while)',
+      ms: expect.any(Number) as number,
+    });
+    expect(ranges()).toContain('bytes=1000000-');
+  });
+
   it('is a busy server that says when', async () => {
     onWeights(1, answer(429, { 'retry-after': '7' }));
     await expectWhole(await ask());
@@ -434,10 +516,12 @@ describe('parts of other processes', () => {
     await expectWhole(await ask());
   });
 
-  it('do not meet: two pulls at once end with the same files', async () => {
+  it('do not meet: two pulls at once end with the same files, and each file is fetched once', async () => {
     const [one, two] = await Promise.all([ask(), ask()]);
     await expectWhole(one);
     await expectWhole(two);
+    expect(hub.fetches).toHaveLength(3);
+    expect(await readdir(path.join(cache, '.locks', 'models--owner--model'))).toEqual([]);
   });
 });
 

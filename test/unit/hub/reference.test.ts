@@ -7,13 +7,19 @@ describe('a reference', () => {
     ['HuggingFaceTB/SmolLM-135M@v1.0', 'HuggingFaceTB', 'SmolLM-135M', 'v1.0'],
     ['a.b/c_d@refs/pr/12', 'a.b', 'c_d', 'refs/pr/12'],
     [`o/n@${'a'.repeat(40)}`, 'o', 'n', 'a'.repeat(40)],
+    ['gpt2', null, 'gpt2', 'main'],
+    ['distilbert-base-uncased@v2/x', null, 'distilbert-base-uncased', 'v2/x'],
   ])('%s', (text, owner, name, revision) => {
     expect(parseReference(text)).toEqual({ owner, name, revision });
   });
 
   it.each([
     '',
-    'name',
+    '.',
+    'a/',
+    '/a',
+    '@main',
+    'a--b',
     'a/b/c',
     '../b',
     'a/..',
@@ -26,7 +32,9 @@ describe('a reference', () => {
     'a/b c',
     'a/b@c\n',
   ])('%j is none', (text) => {
-    expect(() => parseReference(text)).toThrow(`Expected OWNER/NAME or OWNER/NAME@REVISION but received ${JSON.stringify(text)}`);
+    expect(() => parseReference(text)).toThrow(
+      `Expected OWNER/NAME or NAME, with @REVISION or without, but received ${JSON.stringify(text)}`,
+    );
   });
 });
 

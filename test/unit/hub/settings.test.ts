@@ -18,6 +18,7 @@ it('without anything', async () => {
     endpoint: 'https://huggingface.co',
     token: null,
     cache: path.join(home, '.cache/huggingface/hub'),
+    proxy: null,
     isOffline: false,
   });
 });
@@ -67,4 +68,29 @@ it('an endpoint may be a mirror below a path, but must be a web address', async 
     await expect(read({ HF_ENDPOINT: endpoint })).rejects.toThrow(
       `HF_ENDPOINT: Expected a web address such as https://huggingface.co but received ${endpoint}`,
     );
+});
+
+describe('a proxy', () => {
+  it.each([
+    [{ HTTPS_PROXY: 'http://a:1' }, { http: null, https: 'http://a:1', except: '' }],
+    [
+      { http_proxy: 'a:1', HTTP_PROXY: 'b:2', no_proxy: 'x', NO_PROXY: 'y' },
+      { http: 'http://a:1', https: null, except: 'x' },
+    ],
+    [
+      { ALL_PROXY: 'https://a', HTTPS_PROXY: '' },
+      { http: 'https://a', https: 'https://a', except: '' },
+    ],
+    [{ HTTP_PROXY: ' ', NO_PROXY: '*' }, null],
+  ])('of %j', async (env, proxy) => {
+    expect((await read(env as unknown as Record<string, string>)).proxy).toEqual(proxy);
+  });
+
+  it('is refused where it is none, without showing the password in it', async () => {
+    const refusal = read({ HTTPS_PROXY: 'socks5://me:secret@a:1' });
+    await expect(refusal).rejects.toMatchObject({ code: 'invalid_config' });
+    await expect(refusal).rejects.toThrow(
+      /^HTTPS_PROXY: Expected the address of a web proxy such as http:\/\/proxy:3128 but received another$/,
+    );
+  });
 });
