@@ -68,7 +68,7 @@ describe('a pull', () => {
   it('prints the folder alone, and to people what is in it', async () => {
     const { status, stdout, stderr } = await graft(['owner/model']);
     expect(stderr).toMatch(
-      /^pull 4001\/4001 kB {2}model\.safetensors.*\nowner\/model at c0ffee000000: 2 files, 2 fetched; no model that Graft knows; see why:\n {2}graft doctor \S+c0ffee\S+\n$/,
+      /^pull 4001\/4001 kB {2}(model\.safetensors|config\.json).*\nowner\/model at c0ffee000000: 2 files, 2 fetched; no model that Graft knows; see why:\n {2}graft doctor \S+c0ffee\S+\n$/,
     );
     expect({ status, stdout }).toEqual({ status: 0, stdout: `${snapshot()}\n` });
     expect(await readFile(path.join(snapshot(), 'config.json'), 'utf8')).toBe('{}');
