@@ -82,7 +82,8 @@ function matchEntries(
   const faults = new Faults();
   const entries = new Map<string, StoredTensor>();
   const changes = new Map<string, Change>();
-  const copy = tiedNames && checkpoint.has(tiedNames[0]) ? tiedNames[1] : null;
+  const tied = tiedNames?.map((name) => checkpoint.entry(name)?.name) ?? [];
+  const copy = tied[0] === tied[1] ? undefined : tied[1];
   for (const name of checkpoint.names()) {
     const entry = checkpoint.entry(name);
     if (entry && name !== copy) entries.set(name, entry);

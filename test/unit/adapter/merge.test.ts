@@ -239,6 +239,19 @@ describe('in shards', () => {
     await mergeAdapter(adapter, 'text', twice, out);
     expect([...(await weightsOf(out)).keys()]).toEqual([...weights.keys()]);
   });
+
+  it('a tied weight that is there under the other name keeps it', async () => {
+    const folder = join(out, '..', 'other');
+    await cp(join(LLAMAS, 'plain'), folder, { recursive: true });
+    const renamed = [...(await weightsOf(folder))].map(
+      ([name, weight]) => [name.replace('model.embed_tokens.weight', 'lm_head.weight'), weight] as const,
+    );
+    await writeSafetensors(join(folder, 'model.safetensors'), renamed);
+    const other = await open(folder);
+    const adapter = randomAdapter(other.target, { name: 'a', method: 'lora', rank: 2, contexts: ['text'], seed: 8 });
+    await mergeAdapter(adapter, 'text', other, out);
+    expect([...(await weightsOf(out)).keys()].sort()).toEqual(renamed.map(([name]) => name).sort());
+  });
 });
 
 describe('refusals write nothing', () => {
