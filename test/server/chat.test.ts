@@ -333,3 +333,12 @@ test('the code that the playground shows for the client runs as it is', async ()
     await rm(folder, { recursive: true });
   }
 });
+
+test('a stream whose engine dies throws in the client', async () => {
+  const stream = await open({ model: 'first', temperature: 2, n: 16, max_tokens: 110 });
+  const kill = async () => {
+    for await (const { choices } of stream)
+      if (choices[0]?.index === 0 && choices[0].delta.role) process.kill(tiny.server.pids.engine ?? Number.NaN, 'SIGKILL');
+  };
+  expect(await failure(kill())).toMatchObject({ code: 'engine_unavailable', type: 'server_error' });
+});
