@@ -256,7 +256,7 @@ function restless({ name, folder }: Candidate, before: Entry | undefined): Entry
     name,
     ref: { name, digest: UNKNOWN_DIGEST, folder },
     bytes: 0,
-    summary: before?.adapter.summary ?? { method: 'none', contexts: [], prompt: '', format: 'unknown' },
+    summary: before?.adapter.summary ?? { method: 'none', contexts: [], prompt: '', seesImages: false, format: 'unknown' },
     registeredAt: before?.adapter.ref.digest === UNKNOWN_DIGEST ? before.adapter.registeredAt : Date.now(),
     fault: 'Expected files that can be read and hold still but received a folder that is being written',
   };

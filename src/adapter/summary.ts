@@ -31,6 +31,8 @@ export interface AdapterSummary {
   readonly prompt: string;
   /** LoRA: the largest rank of any module. */
   readonly rank?: number;
+  /** Whether it is made for images: with a projector, and more than parameters for text. */
+  readonly seesImages: boolean;
   /** `peft` for a plain PEFT folder, `unknown` where the manifest cannot be read. */
   readonly format: typeof FORMAT | 'peft' | 'unknown';
 }
@@ -63,12 +65,16 @@ export async function inspectFolder(folder: string): Promise<Inspection> {
 }
 
 function summarise(manifest: Manifest | null | undefined, configs: readonly PeftConfig[]): AdapterSummary {
-  if (manifest === undefined) return { method: 'none', contexts: [], prompt: '', format: 'unknown' };
+  if (manifest === undefined) return { method: 'none', contexts: [], prompt: '', seesImages: false, format: 'unknown' };
   const ranks = configs.filter((config) => config.method === 'lora').map(largestRank);
   const rank = ranks.length > 0 ? { rank: Math.max(...ranks) } : {};
-  if (manifest === null) return { method: configs[0]?.method ?? 'none', contexts: ['text'], prompt: '', ...rank, format: 'peft' };
+  if (manifest === null) {
+    const method = configs[0]?.method ?? 'none';
+    return { method, contexts: ['text'], prompt: '', ...rank, seesImages: false, format: 'peft' };
+  }
   const { method, contexts, task, prompt } = manifest;
-  return { method, contexts, prompt, ...(task === undefined ? {} : { task }), ...rank, format: FORMAT };
+  const seesImages = needsProjector(manifest) && contexts.join() !== 'text';
+  return { method, contexts, prompt, ...(task === undefined ? {} : { task }), ...rank, seesImages, format: FORMAT };
 }
 
 async function readConfig(folder: string, path: string, manifest: Manifest | null, all: Faults): Promise<PeftConfig | undefined> {

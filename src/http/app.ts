@@ -3,23 +3,27 @@ import express, { type Express, type NextFunction, type Request, type RequestHan
 import helmet from 'helmet';
 import { AppError } from '../errors.js';
 import { captionRoute } from './captions.js';
+import { chatRoute } from './chat.js';
 import { completionRoute } from './completions.js';
+import { ChatParser } from './dialect.js';
 import { errorHandler } from './errors.js';
 import { exchangeOf, openExchange } from './exchange.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
+import { IMAGE_PATH } from './messages.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
-import { imageBody, jsonBody } from './multipart.js';
+import { imageBody, imageJsonBody, jsonBody } from './multipart.js';
 import { playgroundRoutes } from './playground.js';
 import { RequestParser } from './schema.js';
 import type { Services } from './services.js';
 
 export function createApp(services: Services): Express {
   const { config, admission } = services;
-  const parser = new RequestParser({
+  const limits = {
     maxTokens: config.maxTokens,
     timeoutMs: config.requestTimeoutMs,
     maxBatch: config.maxBatch,
-  });
+  };
+  const parser = new RequestParser(limits);
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -39,6 +43,13 @@ export function createApp(services: Services): Express {
 
   route('post', '/v1/captions', admission.middleware, ...imageBody(config.maxImageBytes), captionRoute(services, parser));
   route('post', '/v1/completions', admission.middleware, ...jsonBody(), completionRoute(services, parser));
+  route(
+    'post',
+    '/v1/chat/completions',
+    admission.middleware,
+    ...imageJsonBody(config.maxImageBytes, IMAGE_PATH),
+    chatRoute(services, new ChatParser(limits)),
+  );
   route('get', '/v1/models', modelsRoute(services));
   route('get', '/v1/models/*name', modelRoute(services));
   route('get', '/v1/adapters', adaptersRoute(services));

@@ -20,14 +20,21 @@ const LIFTED = randomUUID();
 
 const [QUOTE, BACKSLASH, SLASH, EQUALS] = [0x22, 0x5c, 0x2f, 0x3d];
 
+/** Where in a body the long text may stand: names of fields, `*` for each item of a list. */
+export type ImagePath = readonly string[];
+
 export interface BodyLimits {
   readonly maxImageBytes: number;
   /** Of everything besides the image. */
   readonly maxOtherBytes: number;
 }
 
-/** Parses a JSON body; a long `image` comes as its bytes. Throws `invalid_request` or `payload_too_large`. */
-export async function parseImageJson(body: Buffer, { maxImageBytes, maxOtherBytes }: BodyLimits): Promise<unknown> {
+/** Parses a JSON body; a long image at `path` comes as its bytes. Throws `invalid_request` or `payload_too_large`. */
+export async function parseImageJson(
+  body: Buffer,
+  path: ImagePath,
+  { maxImageBytes, maxOtherBytes }: BodyLimits,
+): Promise<unknown> {
   // Whoever read a large body has just put it together, which takes its time: others first.
   if (body.length > LONG_BYTES) await macrotask();
   const span = longText(body);
@@ -40,16 +47,18 @@ export async function parseImageJson(body: Buffer, { maxImageBytes, maxOtherByte
     throw new AppError('invalid_request', `Expected a JSON object but received a body that does not parse: ${String(error)}`);
   }
   if (!span) return value;
-  if (!isObject(value) || value['image'] !== LIFTED) throw tooLong(maxOtherBytes);
-  return { ...value, image: await decodeLong(body.subarray(span.from, span.to), maxImageBytes) };
+  const gap = findLifted(value, path);
+  if (!gap) throw tooLong(maxOtherBytes);
+  gap.fill(await decodeLong(body.subarray(span.from, span.to), gap.param, maxImageBytes));
+  return value;
 }
 
 /** The image's bytes, from a short text (a long one has been decoded by `parseImageJson`) or a form's file. Throws `invalid_request` or `payload_too_large`. */
 export function imageBytes(image: string | Uint8Array, maxBytes: number): Uint8Array {
   if (typeof image !== 'string') return image;
   const bytes = decode(withoutPadding(image.slice(DATA_URI.exec(image)?.[0].length ?? 0)));
-  if (bytes === null || bytes.length === 0) throw notBase64(image);
-  if (bytes.length > maxBytes) throw tooLarge(bytes.length, maxBytes);
+  if (bytes === null || bytes.length === 0) throw notBase64(image, 'image');
+  if (bytes.length > maxBytes) throw tooLarge(bytes.length, 'image', maxBytes);
   return bytes;
 }
 
@@ -71,6 +80,33 @@ function longText(body: Buffer): { readonly from: number; readonly to: number } 
   return undefined;
 }
 
+/** The place that a long text was lifted out of, and its name; undefined where it is at none that `path` allows. */
+function findLifted(
+  value: unknown,
+  [key, ...rest]: ImagePath,
+  name = '',
+): { readonly param: string; readonly fill: (bytes: Buffer) => void } | undefined {
+  if (key === undefined || typeof value !== 'object' || value === null || Array.isArray(value) !== (key === '*'))
+    return undefined;
+  const holder = value as Record<string, unknown>;
+  for (const field of key === '*' ? Object.keys(holder) : [key]) {
+    const param = key === '*' ? `${name}[${field}]` : name === '' ? field : `${name}.${field}`;
+    const inner = holder[field];
+    if (rest.length > 0) {
+      const found = findLifted(inner, rest, param);
+      if (found) return found;
+    } else if (inner === LIFTED) {
+      return {
+        param,
+        fill: (bytes) => {
+          holder[field] = bytes;
+        },
+      };
+    }
+  }
+  return undefined;
+}
+
 /** Whether an odd number of backslashes stands before. */
 function isEscaped(body: Buffer, at: number): boolean {
   let before = at;
@@ -78,19 +114,19 @@ function isEscaped(body: Buffer, at: number): boolean {
   return (at - before) % 2 === 1;
 }
 
-async function decodeLong(text: Buffer, maxBytes: number): Promise<Buffer> {
+async function decodeLong(text: Buffer, param: string, maxBytes: number): Promise<Buffer> {
   const plain = await withoutEscapes(text);
-  if (plain === null) throw notBase64('');
+  if (plain === null) throw notBase64('', param);
   const head = plain.toString('latin1', 0, 200);
   const base64 = plain.subarray(DATA_URI.exec(head)?.[0].length ?? 0);
   let end = base64.length;
   while (end > base64.length - 2 && base64[end - 1] === EQUALS) end--;
   const length = Math.floor((end * 3) / 4);
-  if (length > maxBytes) throw tooLarge(length, maxBytes);
+  if (length > maxBytes) throw tooLarge(length, param, maxBytes);
   const bytes = Buffer.allocUnsafeSlow(length);
   for (let from = 0, at = 0; from < end; from += PIECE) {
     const piece = decode(base64.toString('latin1', from, Math.min(from + PIECE, end)));
-    if (piece === null) throw notBase64(head);
+    if (piece === null) throw notBase64(head, param);
     at += piece.copy(bytes, at);
     await macrotask();
   }
@@ -123,19 +159,13 @@ function withoutPadding(text: string): string {
   return text.endsWith('==') ? text.slice(0, -2) : text.endsWith('=') ? text.slice(0, -1) : text;
 }
 
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function notBase64(text: string): AppError {
+function notBase64(text: string, param: string): AppError {
   const hint = /^https?:/i.test(text) ? 'a URL, which this server does not fetch' : 'text that is neither';
-  return new AppError('invalid_request', `image: Expected base64 or a data URI of an image but received ${hint}`, {
-    param: 'image',
-  });
+  return new AppError('invalid_request', `${param}: Expected base64 or a data URI of an image but received ${hint}`, { param });
 }
 
-function tooLarge(bytes: number, maxBytes: number): AppError {
-  return new AppError('payload_too_large', `image: Expected at most ${maxBytes} bytes but received ${bytes}`, { param: 'image' });
+function tooLarge(bytes: number, param: string, maxBytes: number): AppError {
+  return new AppError('payload_too_large', `${param}: Expected at most ${maxBytes} bytes but received ${bytes}`, { param });
 }
 
 function tooLong(maxOtherBytes: number): AppError {

@@ -6,12 +6,12 @@ import { AppError } from '../errors.js';
 import type { EngineInfo } from '../serving/protocol.js';
 import { type ErrorBody, errorBody } from './errors.js';
 import { type Exchange, exchangeOf } from './exchange.js';
-import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
+import { checkPrompt, type Generated, type Generation, Scope, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
-import { pictureBytes } from './picture.js';
 import type { CaptionAsk, RequestParser } from './schema.js';
-import { listAdapters, type Services, selectAdapter } from './services.js';
+import { adapterRequired, type Services, selectAdapter } from './services.js';
 import { EventWriter } from './sse.js';
+import { readyInfo, submit, timingsBody } from './submission.js';
 
 /** One adapter's part of the request: what is to be generated, or why not. */
 interface Part {
@@ -40,12 +40,6 @@ export function captionRoute(services: Services, parser: RequestParser) {
       scope.end();
     }
   };
-}
-
-/** Throws `engine_unavailable` before the engine's first start is over. */
-export function readyInfo({ engine }: Services): EngineInfo {
-  if (!engine.info) throw new AppError('engine_unavailable', 'The engine is still loading its backbone: please retry');
-  return engine.info;
 }
 
 class Captioning {
@@ -108,24 +102,9 @@ class Captioning {
     await writer.end();
   }
 
-  async #submit(): Promise<Generation> {
-    const { images, engine, backbone } = this.#services;
-    if (!images)
-      throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, {
-        param: 'image',
-      });
+  #submit(): Promise<Generation> {
     const targets = this.#parts.flatMap(({ target }) => (target instanceof AppError ? [] : [target]));
-    // Adapters load while the image is decoded.
-    engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
-    try {
-      const { signal } = this.#scope;
-      const pixels = await images.decode(await pictureBytes(this.#services, this.#ask.image, signal), signal);
-      return Generation.submit(this.#services, this.#ask, this.#scope, pixels, targets);
-    } catch (error) {
-      throw this.#scope.explain(error);
-    } finally {
-      this.#exchange.arrived();
-    }
+    return submit(this.#services, this.#ask, this.#scope, this.#exchange, { image: this.#ask.image, targets });
   }
 
   async #attempt(generation: Generation, { name, target }: Part, writer?: EventWriter): Promise<Caption | AppError> {
@@ -175,14 +154,7 @@ function namesOf(services: Services, { adapters }: CaptionAsk): readonly string[
   if (adapters.length > 0) return adapters;
   const { defaultAdapter } = services.config;
   if (defaultAdapter !== null) return [defaultAdapter];
-  const known = listAdapters(services)
-    .slice(0, 10)
-    .map(({ name }) => name);
-  throw new AppError(
-    'adapter_required',
-    `adapter: Expected the name of an adapter (such as ${known.join(', ') || 'one in the adapters folder'}) but received none: a bare backbone cannot see`,
-    { param: 'adapter' },
-  );
+  throw adapterRequired(services, 'adapter', 'none');
 }
 
 async function targetOf(
@@ -200,16 +172,4 @@ async function targetOf(
   } catch (error) {
     return AppError.from(error);
   }
-}
-
-/** Milliseconds, to the hundredth. */
-export function timingsBody({ queueMs, adapterMs, visionMs, prefillMs, decodeMs }: Generated['timings']): object {
-  const round = (ms: number): number => Math.round(ms * 100) / 100;
-  return {
-    queue_ms: round(queueMs),
-    adapter_ms: round(adapterMs),
-    vision_ms: round(visionMs),
-    prefill_ms: round(prefillMs),
-    decode_ms: round(decodeMs),
-  };
 }

@@ -1,62 +1,24 @@
 /** POST /v1/completions: text alone, by the bare backbone or an adapter, in OpenAI's shape. */
 import { randomUUID } from 'node:crypto';
 import type { Request, Response } from 'express';
-import { AppError } from '../errors.js';
-import { readyInfo, timingsBody } from './captions.js';
-import { errorBody } from './errors.js';
-import { exchangeOf } from './exchange.js';
-import { checkPrompt, type Generated, Generation, Scope, type Target } from './generation.js';
+import { answer, type Writing } from './answer.js';
+import { checkPrompt, type Generated, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
 import type { CompletionAsk, RequestParser } from './schema.js';
-import { type Services, selectAdapter } from './services.js';
-import { EventWriter } from './sse.js';
-
-const NOTHING = { adapter: null, fetchMs: 0 };
+import type { Services } from './services.js';
+import { readyInfo, timingsBody } from './submission.js';
 
 export function completionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
     const ask = parser.completion(bodyOf(req).value);
     checkPrompt(services, info, ask.prompt, false);
-    const exchange = exchangeOf(res);
-    const scope = new Scope(exchange, ask.timeoutMs);
-    try {
-      const selected = ask.model === services.backbone ? NOTHING : await selectAdapter(services, ask.model, scope);
-      const target: Target = { ...selected, promptOf: () => ask.prompt, continues: true };
-      if (target.adapter) exchange.adapters.push(target.adapter.ref.digest);
-      const generation = Generation.submit(services, ask, scope, null, [target]);
-      exchange.arrived();
-      const reply = new Reply(ask, target);
-      if (ask.stream)
-        await stream(generation, target, reply, new EventWriter(res, scope.signal), (error) => (exchange.error = error));
-      else res.json(reply.whole(await generation.follow(target, () => {})));
-    } finally {
-      scope.end();
-    }
+    const plan = () => ({ promptOf: () => ask.prompt, continues: true });
+    await answer(services, res, { ask, model: ask.model, image: null, plan }, (target) => new Completion(ask, target));
   };
 }
 
-async function stream(
-  generation: Generation,
-  target: Target,
-  reply: Reply,
-  writer: EventWriter,
-  onError: (error: AppError) => void,
-): Promise<void> {
-  try {
-    const generated = await generation.follow(target, (piece) => writer.send(reply.chunk(piece.index, piece.text)));
-    for (const { index, finishReason } of generated.texts) await writer.send(reply.chunk(index, '', finishReason));
-    await writer.send({ ...reply.whole(generated), choices: [] });
-  } catch (error) {
-    // Before the first event this is an ordinary error reply.
-    if (!writer.opened) throw error;
-    onError(AppError.from(error));
-    await writer.send({ object: 'error', ...errorBody(AppError.from(error)) });
-  }
-  await writer.end();
-}
-
-class Reply {
+class Completion implements Writing {
   readonly #id = `cmpl_${randomUUID()}`;
   readonly #created = Math.floor(Date.now() / 1000);
   readonly #ask: CompletionAsk;
@@ -76,7 +38,16 @@ class Reply {
     };
   }
 
-  chunk(index: number, text: string, finishReason: string | null = null): object {
+  piece(index: number, text: string): object[] {
+    return [this.#chunk(index, text, null)];
+  }
+
+  end(generated: Generated): object[] {
+    const ends = generated.texts.map(({ index, finishReason }) => this.#chunk(index, '', finishReason));
+    return [...ends, { ...this.whole(generated), choices: [] }];
+  }
+
+  #chunk(index: number, text: string, finishReason: string | null): object {
     return { ...this.#head(), choices: [{ text, index, logprobs: null, finish_reason: finishReason }] };
   }
 

@@ -2,7 +2,7 @@
 import express, { type NextFunction, type Request, type RequestHandler, type Response } from 'express';
 import multer from 'multer';
 import { AppError } from '../errors.js';
-import { parseImageJson } from './base64.js';
+import { type ImagePath, parseImageJson } from './base64.js';
 
 const MAX_FIELDS = 64;
 const MAX_FIELD_BYTES = 256 * 1024;
@@ -17,13 +17,7 @@ export interface Body {
 
 /** Express middleware for JSON without an image. Throws `payload_too_large`, `unsupported_media_type` or `invalid_request`. */
 export function jsonBody(maxBytes = MAX_JSON_BYTES): RequestHandler[] {
-  return [
-    (req: Request, _res: Response, next: NextFunction): void => {
-      if (!req.is('application/json')) throw unsupported(req, 'application/json');
-      next();
-    },
-    express.json({ limit: maxBytes, strict: true, type: 'application/json' }),
-  ];
+  return [onlyJson, express.json({ limit: maxBytes, strict: true, type: 'application/json' })];
 }
 
 /** Express middleware for a form or JSON with an image; `bodyOf` then gives what came. */
@@ -39,20 +33,31 @@ export function imageBody(maxImageBytes: number): RequestHandler[] {
       fieldNameSize: 100,
     },
   }).single('image');
-  // base64 is a third longer than what it holds.
-  const raw = express.raw({ limit: Math.ceil(maxImageBytes / 3) * 4 + MAX_JSON_BYTES, type: 'application/json' });
-  const limits = { maxImageBytes, maxOtherBytes: MAX_JSON_BYTES };
+  const json = imageJson(maxImageBytes, ['image']);
   const receive: RequestHandler = (req, res, next) => {
     if (req.is('multipart/form-data')) {
       form(req, res, (error?: unknown) => next(error && tooLarge(error, maxImageBytes)));
-    } else if (req.is('application/json')) raw(req, res, next);
+    } else if (req.is('application/json')) json.receive(req, res, next);
     else throw unsupported(req, 'multipart/form-data or application/json');
   };
+  return [receive, json.parse];
+}
+
+/** Express middleware for JSON with an image at `path`. */
+export function imageJsonBody(maxImageBytes: number, path: ImagePath): RequestHandler[] {
+  const { receive, parse } = imageJson(maxImageBytes, path);
+  return [onlyJson, receive, parse];
+}
+
+function imageJson(maxImageBytes: number, path: ImagePath): { readonly receive: RequestHandler; readonly parse: RequestHandler } {
+  // base64 is a third longer than what it holds.
+  const receive = express.raw({ limit: Math.ceil(maxImageBytes / 3) * 4 + MAX_JSON_BYTES, type: 'application/json' });
+  const limits = { maxImageBytes, maxOtherBytes: MAX_JSON_BYTES };
   const parse: RequestHandler = async (req: Request<unknown, unknown, unknown>, _res, next) => {
-    if (req.is('application/json')) req.body = Buffer.isBuffer(req.body) ? await parseImageJson(req.body, limits) : {};
+    if (req.is('application/json')) req.body = Buffer.isBuffer(req.body) ? await parseImageJson(req.body, path, limits) : {};
     next();
   };
-  return [receive, parse];
+  return { receive, parse };
 }
 
 /** The body that `imageBody` or `jsonBody` read; a form's file is its field `image`. */
@@ -79,6 +84,11 @@ function inMemory(maxBytes: number): multer.StorageEngine {
       done(null);
     },
   };
+}
+
+function onlyJson(req: Request, _res: Response, next: NextFunction): void {
+  if (!req.is('application/json')) throw unsupported(req, 'application/json');
+  next();
 }
 
 function unsupported(req: Request, expected: string): AppError {

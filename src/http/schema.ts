@@ -14,7 +14,7 @@ export interface RequestLimits {
 }
 
 /** Far more than any context holds; tokenizing more would keep other requests waiting. */
-const MAX_PROMPT_CHARACTERS = 65_536;
+export const MAX_PROMPT_CHARACTERS = 65_536;
 const MAX_ADAPTERS = 64;
 const DEFAULT_MAX_TOKENS = 40;
 const MAX_STOPS = 4;
@@ -22,7 +22,7 @@ const MAX_STOP_CHARACTERS = 256;
 /** A name, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
 const ADAPTER_NAME = /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
 
-interface Field {
+export interface Field {
   readonly schema: z.ZodType;
   /** `Expected ${expected} but received ...`. */
   readonly expected: string;
@@ -30,15 +30,15 @@ interface Field {
   readonly form: 'text' | 'number' | 'boolean' | 'list' | 'texts';
 }
 
-type Fields = Readonly<Record<string, Field>>;
+export type Fields = Readonly<Record<string, Field>>;
 
 const number = (schema: z.ZodType<number>, expected: string) => ({ schema: schema.nullish(), expected, form: 'number' as const });
-const boolean = { schema: z.boolean().nullish(), expected: 'true or false', form: 'boolean' as const };
-const name = { schema: z.string().regex(ADAPTER_NAME).nullish(), expected: 'an adapter name', form: 'text' as const };
+export const boolean = { schema: z.boolean().nullish(), expected: 'true or false', form: 'boolean' as const };
+export const name = { schema: z.string().regex(ADAPTER_NAME).nullish(), expected: 'an adapter name', form: 'text' as const };
 const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
 /** Fields that every generating route knows. */
-function samplingFields({ maxTokens, timeoutMs, maxBatch }: RequestLimits) {
+export function samplingFields({ maxTokens, timeoutMs, maxBatch }: RequestLimits) {
   return {
     max_tokens: number(z.int().min(1).max(maxTokens), `an integer from 1 to ${maxTokens}`),
     temperature: number(z.number().min(0).max(2), 'a number from 0 to 2'),
@@ -90,7 +90,7 @@ function completionFields(limits: RequestLimits) {
   return { model, prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) }, ...samplingFields(limits) };
 }
 
-type Values<Known extends Fields> = { readonly [Key in keyof Known]: z.output<Known[Key]['schema']> };
+export type Values<Known extends Fields> = { readonly [Key in keyof Known]: z.output<Known[Key]['schema']> };
 type SamplingBody = Values<ReturnType<typeof samplingFields>>;
 type CaptionBody = Values<ReturnType<typeof captionFields>>;
 type CompletionBody = Values<ReturnType<typeof completionFields>>;
@@ -152,7 +152,7 @@ export class RequestParser {
       });
     }
     return {
-      ...ask(value, this.#limits),
+      ...askOf(value, this.#limits),
       image: value.image,
       adapters,
       list: value.adapters != null,
@@ -163,11 +163,12 @@ export class RequestParser {
   /** A request for text. Throws `invalid_request` or `unknown_field`. */
   completion(body: unknown): CompletionAsk {
     const value = check(this.#completionFields, body, false) as CompletionBody;
-    return { ...ask(value, this.#limits), model: value.model, prompt: value.prompt };
+    return { ...askOf(value, this.#limits), model: value.model, prompt: value.prompt };
   }
 }
 
-function ask(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimits): Ask {
+/** The part of a request that every generating route has, with what is not said filled in. */
+export function askOf(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimits): Ask {
   const sampling: SamplingParams = {
     maxTokens: value.max_tokens ?? Math.min(DEFAULT_MAX_TOKENS, maxTokens),
     temperature: value.temperature ?? 0,
@@ -206,7 +207,8 @@ function checkTogether({ n, numBeams, temperature }: SamplingParams): void {
   }
 }
 
-function check(fields: Fields, body: unknown, form: boolean): unknown {
+/** The values of a table's fields. Throws `unknown_field` or, for all faults at once, `invalid_request`. */
+export function check(fields: Fields, body: unknown, form: boolean): unknown {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new AppError('invalid_request', `Expected a JSON object but received ${show(body)}`);
   }
@@ -249,7 +251,7 @@ function fromForm(value: unknown, kind: Field['form']): unknown {
 }
 
 /** A value as an error may show it: short, and never an image. */
-function show(value: unknown): string {
+export function show(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'number') return String(value);
   if (value instanceof Uint8Array) return `${value.length} bytes`;

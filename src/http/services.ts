@@ -76,6 +76,19 @@ function unknownAdapter(name: string): AppError {
   });
 }
 
+/** What a request for an image is told that names no adapter, or the backbone alone. */
+export function adapterRequired(services: Pick<Services, 'adapters' | 'sources'>, param: string, received: string): AppError {
+  const known = listAdapters(services)
+    .slice(0, 10)
+    .map(({ name }) => name);
+  const such = known.join(', ') || 'one in the adapters folder';
+  return new AppError(
+    'adapter_required',
+    `${param}: Expected the name of an adapter (such as ${such}) but received ${received}: a bare backbone cannot see`,
+    { param },
+  );
+}
+
 /** Every adapter that can be asked for by name, sorted: those of the folder, which are there, and those that come from elsewhere. */
 export function listAdapters({ adapters, sources }: Pick<Services, 'adapters' | 'sources'>): (RegisteredAdapter | NamedSource)[] {
   const named = sources?.list() ?? [];

@@ -158,10 +158,11 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     await page.getByRole('radio', { name: 'OpenAI client' }).check();
     const code = (await page.locator('#snippet').textContent()) ?? '';
     expect(code).toContain(`new OpenAI({ baseURL: '${tiny.url}/v1', apiKey: 'none needed' });`);
-    expect(code).toContain("adapters: ['first', 'third'],\n    max_tokens: 7,\n    temperature: 0,\n    stream: true,");
+    expect(code).toContain("for (const model of ['first', 'third']) {");
+    expect(code).toContain('max_tokens: 7,\n    temperature: 0,\n    stream: true,');
     // An emptied field is left out, not asked for as no number.
     await page.getByLabel('Max tokens').fill('');
-    expect(await page.locator('#snippet').textContent()).toContain("['first', 'third'],\n    temperature: 0,");
+    expect(await page.locator('#snippet').textContent()).toContain('}] }],\n    temperature: 0,');
     await page.getByLabel('Max tokens').fill('7');
     await inFolder(async (folder) => {
       await writeFile(path.join(folder, 'code.mjs'), code);

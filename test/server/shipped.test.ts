@@ -6,6 +6,7 @@ import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TASK_NAMES, type Task } from '../../scripts/scenes/captions.js';
 import { Examination } from '../../scripts/scenes/examine.js';
@@ -82,6 +83,20 @@ describe('graft serve without a word', () => {
     expect(data.map(({ adapter, captions }) => [adapter.name, captions[0]?.text])).toEqual(
       shown.map(([, name, text]) => [name, text]),
     );
+  });
+
+  test('answers a chat as docs/api.md shows it', async () => {
+    const page = await readFile(path.join(ROOT, 'docs/api.md'), 'utf8');
+    const [, french] = /^\/\/ (dans .+)$/m.exec(page) ?? [];
+    const [, english] = /"message":\{"role":"assistant","content":"([^"]+)"/.exec(page) ?? [];
+    const image = await readFile(path.join(ROOT, 'models/scenes/example.jpg'), 'base64');
+    const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none needed' });
+    for (const [model, text] of Object.entries({ french, english })) {
+      const content = [{ type: 'image_url' as const, image_url: { url: `data:image/jpeg;base64,${image}` } }];
+      const { choices } = await client.chat.completions.create({ model, messages: [{ role: 'user', content }] });
+      expect(choices[0]?.message.content).toBe(text);
+      expect(text).toBeDefined();
+    }
   });
 });
 

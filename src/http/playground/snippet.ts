@@ -37,7 +37,7 @@ function script(request: Request): string {
   ].join('\n');
 }
 
-/** The client has no method for captions, but posts to any path, and reads the events of a stream. */
+/** A chat completion has one model: a request for each adapter. They share the image's encoding all the same. */
 function client({ url, file, adapters, settings }: Request): string {
   const type = /^image\/[\w.+-]+$/.test(file.type) ? file.type : 'image/jpeg';
   return [
@@ -46,16 +46,13 @@ function client({ url, file, adapters, settings }: Request): string {
     '',
     `const client = new OpenAI({ baseURL: ${text(url.replace(/\/captions$/, ''))}, apiKey: 'none needed' });`,
     `const image = await readFile(${text(file.name)}, 'base64');`,
-    "const events = await client.post('/captions', {",
-    '  body: {',
-    `    image: ${text(`data:${type};base64,`)} + image,`,
-    `    adapters: [${adapters.map(text).join(', ')}],`,
-    ...Object.entries(settings).map(([name, value]) => `    ${name}: ${value},`),
-    '  },',
-    '  stream: true,',
-    '});',
-    'for await (const event of events) {',
-    '  console.log(event);',
+    `for (const model of [${adapters.map(text).join(', ')}]) {`,
+    '  const stream = await client.chat.completions.create({',
+    '    model,',
+    `    messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: ${text(`data:${type};base64,`)} + image } }] }],`,
+    ...Object.entries({ ...settings, stream: true }).map(([name, value]) => `    ${name}: ${value},`),
+    '  });',
+    "  for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta.content ?? '\\n');",
     '}',
   ].join('\n');
 }

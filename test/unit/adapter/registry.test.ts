@@ -61,10 +61,30 @@ describe('the list', () => {
       [
         {
           name: 'a',
-          summary: { method: 'ia3', contexts: ['text'], task: 'caption', prompt: 'A photo of', format: 'context-peft/1' },
+          summary: {
+            method: 'ia3',
+            contexts: ['text'],
+            task: 'caption',
+            prompt: 'A photo of',
+            seesImages: false,
+            format: 'context-peft/1',
+          },
         },
-        { name: 'b', summary: { method: 'lora', contexts: ['image', 'text'], prompt: '', rank: 3, format: 'context-peft/1' } },
-        { name: 'plain', summary: { method: 'lora', contexts: ['text'], prompt: '', rank: 5, format: 'peft' } },
+        {
+          name: 'b',
+          summary: {
+            method: 'lora',
+            contexts: ['image', 'text'],
+            prompt: '',
+            rank: 3,
+            seesImages: true,
+            format: 'context-peft/1',
+          },
+        },
+        {
+          name: 'plain',
+          summary: { method: 'lora', contexts: ['text'], prompt: '', rank: 5, seesImages: false, format: 'peft' },
+        },
       ].map((adapter) => ({ ...adapter, ref: expect.any(Object), bytes: expect.any(Number), registeredAt: expect.any(Number) })),
     );
     for (const adapter of registry.list()) {
@@ -222,7 +242,7 @@ describe('without a restart', () => {
     await registry.rescan();
     const broken = registry.get('a');
     expect(broken?.fault).toMatch(/^adapter\.json: Expected JSON/);
-    expect(broken?.summary).toEqual({ method: 'none', contexts: [], prompt: '', format: 'unknown' });
+    expect(broken?.summary).toEqual({ method: 'none', contexts: [], prompt: '', seesImages: false, format: 'unknown' });
     expect(broken?.ref.digest).not.toBe(good?.ref.digest);
     await writeFile(join(root, 'a/adapter.json'), manifest);
     await registry.rescan();

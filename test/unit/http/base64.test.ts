@@ -7,7 +7,7 @@ const LIMITS = { maxImageBytes: 4_000_000, maxOtherBytes: 1_000_000 };
 const large = Buffer.from(Uint8Array.from({ length: 1_000_000 }, (_, index) => (index * 7919) >> 3));
 const base64 = large.toString('base64');
 
-const parse = (text: string, limits = LIMITS) => parseImageJson(Buffer.from(text), limits);
+const parse = (text: string, limits = LIMITS) => parseImageJson(Buffer.from(text), ['image'], limits);
 
 describe('parseImageJson', () => {
   test('gives what JSON.parse gives, and of a long image its bytes', async () => {
@@ -79,6 +79,50 @@ describe('parseImageJson', () => {
     ['of nothing', ''],
   ])('refuses a body %s', async (_, text) => {
     await expect(parse(text, { ...LIMITS, maxOtherBytes: 4_000_000 })).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+});
+
+describe('an image deep inside', () => {
+  const PATH = ['messages', '*', 'content', '*', 'image_url', 'url'];
+  const deep = (text: string, limits = LIMITS) => parseImageJson(Buffer.from(text), PATH, limits);
+  const chat = (...parts: readonly object[]) => ({ model: 'm', messages: [{ role: 'user', content: parts }], user: 'u' });
+  const text = { type: 'text', text: 'what is this?' };
+  const image = (url: unknown) => ({ type: 'image_url', image_url: { url, detail: 'low' } });
+
+  test('comes as its bytes where it stood, and all else as it was', async () => {
+    const uri = `data:image/png;base64,${base64}`;
+    for (const before of [[], [text], [text, text, image('https://example.org/a.png')]]) {
+      const value = await deep(JSON.stringify(chat(...before, image(uri), text)).replaceAll('/', String.raw`\/`));
+      const part = (value as ReturnType<typeof chat>).messages[0]?.content[before.length] as ReturnType<typeof image>;
+      expect(Buffer.compare(part.image_url.url as Buffer, large)).toBe(0);
+      part.image_url.url = 'here';
+      expect(value).toEqual(chat(...before, image('here'), text));
+    }
+    expect(await deep(JSON.stringify(chat(text, image('data:,a'))))).toEqual(chat(text, image('data:,a')));
+  });
+
+  test.each<[string, unknown]>([
+    ['in a text part', chat({ type: 'text', text: base64 })],
+    ['beside the URL', chat({ type: 'image_url', image_url: { url: 'a', detail: base64 } })],
+    ['as a part', chat(base64 as unknown as object)],
+    ['at the top, where captions have it', { ...chat(text), image: base64 }],
+    ['in a list where an object is expected', chat({ type: 'image_url', image_url: [base64] })],
+    ['in an object where a list is expected', { messages: { 0: { content: [image(base64)] } } }],
+    ['twice', chat(image(base64), image(base64))],
+    ['in a body that is a list', [image(base64)]],
+  ])('is refused %s', async (_, body) => {
+    await expect(deep(JSON.stringify(body))).rejects.toMatchObject({ code: 'payload_too_large' });
+  });
+
+  test('what is wrong with it is said of its place', async () => {
+    const body = JSON.stringify(chat(text, image(base64)));
+    const param = 'messages[0].content[1].image_url.url';
+    await expect(deep(body, { ...LIMITS, maxImageBytes: 999_999 })).rejects.toMatchObject({
+      code: 'payload_too_large',
+      param,
+      message: `${param}: Expected at most 999999 bytes but received 1000000`,
+    });
+    await expect(deep(JSON.stringify(chat(text, image(` ${base64}`))))).rejects.toMatchObject({ code: 'invalid_request', param });
   });
 });
 

@@ -55,13 +55,11 @@ describe('the request as code', () => {
     expect(snippet('fetch', request)).toContain("form.append('adapters', 'a,b');");
   });
 
-  test("has JSON's own types for the OpenAI client", () => {
+  test('is a chat completion an adapter for the OpenAI client', () => {
     const code = snippet('openai', request);
     expect(code).toContain("baseURL: 'http://localhost:8080/v1', apiKey: 'none needed'");
-    expect(code).toContain("client.post('/captions', {");
-    expect(code).toContain(
-      "image: 'data:image/webp;base64,' + image,\n    adapters: ['a', 'b'],\n    max_tokens: 7,\n    stream: true,",
-    );
+    expect(code).toContain("for (const model of ['a', 'b']) {");
+    expect(code).toContain("image_url: { url: 'data:image/webp;base64,' + image } }] }],\n    max_tokens: 7,\n    stream: true,");
     // What a browser says of a file it does not know, or a page made up.
     for (const type of ['', "image/x',rm()"])
       expect(snippet('openai', { ...request, file: { name: 'photo', type } })).toContain("'data:image/jpeg;base64,'");

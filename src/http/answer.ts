@@ -1,0 +1,75 @@
+/** One model's answer to one request, whole or as a stream of chunks: what OpenAI's dialects (completions, chat) have in common. */
+import type { Response } from 'express';
+import type { RegisteredAdapter } from '../adapter/registry.js';
+import { AppError } from '../errors.js';
+import { errorBody } from './errors.js';
+import { exchangeOf } from './exchange.js';
+import { type Generated, type Generation, Scope, type Target } from './generation.js';
+import type { Ask } from './schema.js';
+import { type Services, selectAdapter } from './services.js';
+import { EventWriter } from './sse.js';
+import { submit } from './submission.js';
+
+/** What is asked of one model. */
+export interface Question {
+  readonly ask: Ask;
+  /** The backbone's name, or an adapter's. */
+  readonly model: string;
+  readonly image: string | Uint8Array | null;
+  /** What is continued; throws where the adapter and the request do not go together. */
+  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues'>;
+}
+
+/** How a dialect writes an answer. */
+export interface Writing {
+  whole(generated: Generated): object;
+  /** Events for a piece of text. */
+  piece(index: number, text: string): readonly object[];
+  /** Events after the last piece. */
+  end(generated: Generated): readonly object[];
+}
+
+const NOTHING = { adapter: null, fetchMs: 0 };
+
+export async function answer(
+  services: Services,
+  res: Response,
+  { ask, model, image, plan }: Question,
+  writingOf: (target: Target) => Writing,
+): Promise<void> {
+  const exchange = exchangeOf(res);
+  const scope = new Scope(exchange, ask.timeoutMs);
+  try {
+    const selected = model === services.backbone ? NOTHING : await selectAdapter(services, model, scope);
+    const target: Target = { ...selected, ...plan(selected.adapter) };
+    if (target.adapter) exchange.adapters.push(target.adapter.ref.digest);
+    const generation = await submit(services, ask, scope, exchange, { image, targets: [target] });
+    const writing = writingOf(target);
+    if (ask.stream)
+      await stream(generation, target, writing, new EventWriter(res, scope.signal), (error) => (exchange.error = error));
+    else res.json(writing.whole(await generation.follow(target, () => {})));
+  } finally {
+    scope.end();
+  }
+}
+
+async function stream(
+  generation: Generation,
+  target: Target,
+  writing: Writing,
+  writer: EventWriter,
+  onError: (error: AppError) => void,
+): Promise<void> {
+  try {
+    const generated = await generation.follow(target, async ({ index, text }) => {
+      for (const event of writing.piece(index, text)) await writer.send(event);
+    });
+    for (const event of writing.end(generated)) await writer.send(event);
+  } catch (error) {
+    // Before the first event this is an ordinary error reply.
+    if (!writer.opened) throw error;
+    onError(AppError.from(error));
+    await writer.send({ object: 'error', ...errorBody(AppError.from(error)) });
+  }
+  await writer.end();
+}

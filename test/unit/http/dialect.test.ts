@@ -1,0 +1,176 @@
+import fc from 'fast-check';
+import type { OpenAI } from 'openai';
+import { describe, expect, test } from 'vitest';
+import { AppError } from '../../../src/errors.js';
+import { ChatParser } from '../../../src/http/dialect.js';
+
+const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
+const parser = new ChatParser(LIMITS);
+const user = (content: unknown) => [{ role: 'user', content }];
+const chat = (body: object) => parser.parse({ model: 'm', messages: user('hello'), ...body });
+const say = (...parts: readonly unknown[]) => chat({ messages: user(parts) });
+const text = (value: unknown) => ({ type: 'text', text: value });
+const image = (url: unknown, more: object = {}) => ({ type: 'image_url', image_url: { url, ...more } });
+const URI = 'data:image/png;base64,aaaa';
+const refusal = (param: string, message: string) =>
+  expect.objectContaining({ param, message: expect.stringContaining(message) as string });
+
+describe('what is asked', () => {
+  test('a text, an image, both, or neither, in which case the adapter has its own', () => {
+    expect(chat({})).toMatchObject({ model: 'm', modelField: 'model', prompt: 'hello', image: null, includeUsage: false });
+    expect(say(text('a'), image(URI, { detail: 'high' }), text(''), text('b'))).toMatchObject({
+      prompt: 'a\nb',
+      image: URI,
+      imageParam: 'messages[0].content[1].image_url.url',
+    });
+    expect(say(image(new Uint8Array(3)))).toMatchObject({ prompt: null, image: new Uint8Array(3) });
+    expect(chat({ messages: user('') })).toMatchObject({ prompt: null, image: null });
+    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', modelField: 'adapter' });
+  });
+
+  test('sampling is that of captions, and max_completion_tokens another word for max_tokens', () => {
+    const own = { temperature: 1, top_p: 0.5, top_k: 3, seed: 7, n: 2, repetition_penalty: 1.1, timeout_ms: 9 };
+    expect(chat({ ...own, stop: 'x', max_completion_tokens: 9 })).toMatchObject({
+      sampling: { maxTokens: 9, temperature: 1, topP: 0.5, topK: 3, seed: 7, n: 2, repetitionPenalty: 1.1, numBeams: 1 },
+      stop: ['x'],
+      timeoutMs: 9,
+    });
+    expect(chat({ max_tokens: 5, max_completion_tokens: 5 }).sampling.maxTokens).toBe(5);
+    expect(chat({ max_tokens: 5, max_completion_tokens: null }).sampling.maxTokens).toBe(5);
+    expect(chat({ num_beams: 3 }).sampling.numBeams).toBe(3);
+    expect(chat({}).sampling.maxTokens).toBe(40);
+  });
+
+  test('fields that ask for nothing, or change no answer, are taken', () => {
+    // Typed by the client's own package, so that none is made up.
+    const nothing = {
+      response_format: { type: 'text' },
+      modalities: ['text'],
+      logprobs: false,
+      top_logprobs: 0,
+      logit_bias: {},
+      frequency_penalty: 0,
+      presence_penalty: 0,
+      tools: [],
+      tool_choice: 'none',
+      parallel_tool_calls: true,
+      functions: [],
+      function_call: 'none',
+      audio: null,
+      prediction: null,
+      reasoning_effort: 'none',
+      verbosity: 'medium',
+      service_tier: 'auto',
+      store: false,
+      metadata: { a: 'b' },
+      user: 'u',
+      safety_identifier: 's',
+      prompt_cache_key: 'k',
+    } satisfies Partial<OpenAI.ChatCompletionCreateParams>;
+    expect(chat(nothing)).toEqual(chat({}));
+    expect(chat(Object.fromEntries(Object.keys(nothing).map((key) => [key, null])))).toEqual(chat({}));
+  });
+
+  test('usage in a stream', () => {
+    expect(chat({ stream: true, stream_options: { include_usage: true, include_obfuscation: false } }).includeUsage).toBe(true);
+    expect(chat({ stream: true, stream_options: {} }).includeUsage).toBe(false);
+  });
+});
+
+describe('what is refused', () => {
+  test.each<[string, unknown, string]>([
+    ['response_format', { type: 'json_object' }, 'Expected {"type":"text"} or null (answers are plain text here) but received'],
+    ['response_format', { type: 'text', strict: true }, 'but received {"type":"text","strict":true}'],
+    ['modalities', ['text', 'audio'], 'Expected ["text"] or null (answers are text here) but received ["text","audio"]'],
+    ['logprobs', true, 'Expected false or null'],
+    ['top_logprobs', 3, 'Expected 0 or null'],
+    ['logit_bias', { 50: 1 }, 'Expected {} or null'],
+    ['frequency_penalty', 0.5, 'Expected 0 or null (repetition_penalty is what this server has) but received 0.5'],
+    ['presence_penalty', -1, 'Expected 0 or null (repetition_penalty is what this server has) but received -1'],
+    ['tools', [{ type: 'function', function: { name: 'f' } }], 'Expected [] or null (there are no tools here)'],
+    ['tool_choice', 'required', 'Expected "none" or null (there are no tools here) but received "required"'],
+    ['parallel_tool_calls', 'yes', 'Expected true or false'],
+    ['functions', [{ name: 'f' }], 'Expected [] or null'],
+    ['function_call', 'auto', 'Expected "none" or null'],
+    ['audio', { voice: 'alloy', format: 'mp3' }, 'Expected null (this server does not do that)'],
+    ['prediction', { type: 'content', content: 'x' }, 'Expected null'],
+    ['web_search_options', {}, 'Expected null'],
+    ['reasoning_effort', 'high', 'Expected "none" or null (nothing reasons here)'],
+    ['verbosity', 'low', 'Expected "medium" or null'],
+    ['service_tier', 'flex', 'Expected "auto", "default" or null'],
+    ['store', true, 'Expected false or null (nothing is kept here) but received true'],
+    ['metadata', { a: 1 }, 'Expected an object of texts'],
+    ['user', 7, 'Expected a text but received 7'],
+    ['stream_options', { include_usage: true }, 'Expected none without stream'],
+    ['max_tokens', 0, 'Expected an integer from 1 to 256'],
+    ['max_completion_tokens', 257, 'Expected an integer from 1 to 256'],
+    ['n', 9, 'from 1 to 8'],
+    ['temperature', 3, 'from 0 to 2'],
+    ['messages', [], 'Expected a list with one user message but received []'],
+    ['messages', 'hello', 'Expected a list with one user message'],
+    ['model', '../m', 'Expected the name of the backbone or of an adapter'],
+    ['model', null, 'Expected the name of the backbone or of an adapter but received nothing'],
+    ['adapter', 'a', 'Expected one of adapter and model but received both'],
+    ['messagse', [], 'Expected only messages, model,'],
+  ])('%s: %j', (param, value, message) => {
+    expect(() => chat({ [param]: value })).toThrow(refusal(param, message));
+  });
+
+  test('several at once are named at once; two different limits; usage without a stream', () => {
+    expect(() => chat({ logprobs: true, store: true })).toThrow(
+      expect.objectContaining({ faults: [expect.stringContaining('logprobs: '), expect.stringContaining('store: ')] }),
+    );
+    expect(() => chat({ max_tokens: 5, max_completion_tokens: 6 })).toThrow(
+      refusal('max_completion_tokens', 'Expected the same as max_tokens (5) or only one of them but received 6'),
+    );
+    expect(() => chat({ stream: true, stream_options: { include_obfuscation: true } })).toThrow(
+      refusal('stream_options', 'include_obfuscation (false)'),
+    );
+  });
+
+  test.each(['system', 'developer', 'assistant', 'tool', 'function', undefined, 7])('a message of role %j', (role) => {
+    const messages = [...user('x'), { role, content: 'y' }];
+    expect(() => chat({ messages })).toThrow(refusal('messages[1].role', 'Expected "user" (there are no chat templates here'));
+  });
+
+  test.each<[string, unknown, string, string]>([
+    ['two messages', [...user('x'), ...user('y')], 'messages', 'Expected one user message'],
+    ['a message that is none', ['x'], 'messages[0]', 'Expected an object but received "x"'],
+    ['a message of more', [{ role: 'user', content: 'x', name: 'n' }], 'messages[0].name', 'Expected only role, content'],
+    ['no content', [{ role: 'user' }], 'messages[0].content', 'Expected a text or a list of parts but received nothing'],
+    ['no parts', user([]), 'messages[0].content', 'Expected 1 to 64 parts but received 0'],
+    ['too many parts', user(Array.from({ length: 65 }, () => text('x'))), 'messages[0].content', 'but received 65'],
+    ['audio', user([{ type: 'input_audio', input_audio: {} }]), 'messages[0].content[0].type', 'received "input_audio"'],
+    ['a file', user([text('x'), { type: 'file', file: {} }]), 'messages[0].content[1].type', 'audio and files are not read here'],
+    ['two images', user([image(URI), image(URI)]), 'messages[0].content[1].image_url.url', 'at most one image but received 2'],
+    ['an image as a text', user([{ type: 'image_url', image_url: URI }]), 'messages[0].content[0].image_url', 'an object'],
+    ['no URL', user([image('')]), 'messages[0].content[0].image_url.url', 'Expected a data URI or a URL but received ""'],
+    ['another detail', user([image(URI, { detail: 'x' })]), 'messages[0].content[0].image_url.detail', 'received "x"'],
+    ['a text that is none', user([text(1)]), 'messages[0].content[0].text', 'Expected a text but received 1'],
+    ['a long text', user([text('x'.repeat(40_000)), text('x'.repeat(40_000))]), 'messages', 'at most 65536 characters'],
+  ])('%s', (_, messages, param, message) => {
+    expect(() => chat({ messages })).toThrow(refusal(param, message));
+  });
+
+  test('no message of a refusal shows an image', () => {
+    const bytes = new Uint8Array(1000).fill(7);
+    for (const part of [{ type: 'x', image_url: { url: bytes } }, image(bytes, { more: 1 }), { ...image(bytes), text: 'x' }])
+      expect(() => say(part)).toThrow(expect.objectContaining({ message: expect.not.stringContaining('7,') as string }));
+  });
+
+  test('any messages are taken or refused with an AppError', () => {
+    const odd = fc.oneof(fc.anything(), fc.constantFrom('user', 'text', 'image_url', URI));
+    const part = fc.record({ type: odd, text: odd, image_url: odd }, { requiredKeys: [] });
+    const message = fc.record({ role: fc.oneof(fc.constant('user'), odd), content: fc.oneof(odd, fc.array(part)) });
+    fc.assert(
+      fc.property(fc.oneof(odd, fc.array(message, { maxLength: 2 })), (messages) => {
+        try {
+          chat({ messages });
+        } catch (error) {
+          expect(error).toBeInstanceOf(AppError);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
