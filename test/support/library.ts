@@ -33,7 +33,7 @@ export interface TestLibraryOptions {
 }
 
 export interface TestLibrary {
-  readonly library: SourceLibrary;
+  readonly sources: SourceLibrary;
   readonly shelf: Shelf;
   readonly failures: { readonly failure: Failure; readonly error: AppError }[];
   /** Versions that were fetched. */
@@ -54,7 +54,7 @@ export async function openLibrary(options: TestLibraryOptions): Promise<TestLibr
   const hub = { endpoint: 'http://127.0.0.1:9', token: null, cache: '/nowhere', isOffline: false, ...options.hub };
   const s3 = { endpoint: 'http://127.0.0.1:9', region: 'us-east-1', keys: null, ...options.s3 };
   const { maxBytes = 1e8, pageSize } = options;
-  const library = new SourceLibrary({
+  const sources = new SourceLibrary({
     named: new Map(Object.entries(options.named ?? {}).map(([name, text]) => [name, placeOf(text)])),
     allowed: new Allowance(options.allowed ?? []),
     shelf,
@@ -77,7 +77,7 @@ export async function openLibrary(options: TestLibraryOptions): Promise<TestLibr
       onFailure: (_place, _kind, failure, error) => failures.push({ failure, error }),
     },
   });
-  return { library, shelf, failures, fetched, waits, evictions: () => evictions };
+  return { sources, shelf, failures, fetched, waits, evictions: () => evictions };
 }
 
 export function placeOf(text: string): Place {

@@ -32,7 +32,7 @@ beforeEach(async () => {
   french = (await digestFolder(FRENCH)).digest;
 });
 afterEach(async () => {
-  for (const { library } of opened.splice(0)) await library.close();
+  for (const { sources } of opened.splice(0)) await sources.close();
   await hub.stop();
   await rm(folder, { recursive: true, force: true });
 });
@@ -49,8 +49,8 @@ async function open(options: Partial<TestLibraryOptions> = {}): Promise<TestLibr
 }
 
 /** The digest of what is served; the lease is given back. */
-async function ask({ library }: TestLibrary, name = MODEL, signal = NEVER): Promise<string> {
-  const held = await library.acquire(name, signal);
+async function ask({ sources }: TestLibrary, name = MODEL, signal = NEVER): Promise<string> {
+  const held = await sources.acquire(name, signal);
   held.release();
   return held.adapter.ref.digest;
 }
@@ -81,7 +81,7 @@ const answer =
 describe('what is fetched', () => {
   test('is the adapter and no more, under its digest, whole and described', async () => {
     const tested = await open();
-    const held = await tested.library.acquire(MODEL, NEVER);
+    const held = await tested.sources.acquire(MODEL, NEVER);
     expect(held.adapter).toMatchObject({
       name: MODEL,
       source: MODEL,
@@ -95,7 +95,7 @@ describe('what is fetched', () => {
     held.release();
     expect(hub.fetches.map(({ path: asked }) => asked).filter((asked) => /README|\.bin$/.test(asked))).toEqual([]);
     expect(tested.fetched).toEqual([{ kind: 'hub', bytes: held.adapter.bytes }]);
-    const again = await tested.library.acquire(MODEL, NEVER);
+    const again = await tested.sources.acquire(MODEL, NEVER);
     expect(again.fetchMs).toBe(0);
   });
 
@@ -184,9 +184,9 @@ describe('what is refused', () => {
     ['hf://owner/../x'],
     ['http://127.0.0.1/'],
   ])('%s is not asked for', async (name) => {
-    const { library } = await open();
-    expect(library.knows(name)).toBe(false);
-    await expect(library.acquire(name, NEVER)).rejects.toMatchObject({ code: 'adapter_not_found' });
+    const { sources } = await open();
+    expect(sources.knows(name)).toBe(false);
+    await expect(sources.acquire(name, NEVER)).rejects.toMatchObject({ code: 'adapter_not_found' });
     expect(hub.asked).toEqual([]);
   });
 
@@ -208,7 +208,7 @@ describe('what is refused', () => {
     await expect(ask(tested)).rejects.toMatchObject({ code: 'adapter_not_found' });
     await expect(ask(tested, 'mine')).rejects.toMatchObject({ code: 'download_failed', status: 502 });
     expect(tested.failures.map(({ failure }) => failure)).toEqual(['refused', 'refused']);
-    expect(tested.library.list()).toMatchObject([
+    expect(tested.sources.list()).toMatchObject([
       { name: 'mine', source: MODEL, fault: expect.stringContaining('refused this server') },
     ]);
     // What the client is told has no address; the log has.
@@ -243,7 +243,7 @@ describe('what is refused', () => {
     hub.misbehaviour = () => true;
     const waiting = ['a', 'b'].map((revision) => ask(tested, `${MODEL}@${revision}`).catch(() => undefined));
     await expect(ask(tested, `${MODEL}@c`)).rejects.toMatchObject({ code: 'queue_full', status: 429 });
-    await tested.library.close();
+    await tested.sources.close();
     await Promise.all(waiting);
   });
 });
@@ -276,7 +276,7 @@ describe('those who wait', () => {
     hub.misbehaviour = () => true;
     const waiting = ask(tested);
     await until(() => hub.asked.length > 0);
-    await tested.library.close();
+    await tested.sources.close();
     await expect(waiting).rejects.toMatchObject({ code: 'shutting_down' });
     expect(tested.failures).toEqual([]);
   });
@@ -285,7 +285,7 @@ describe('those who wait', () => {
 describe('another version', () => {
   test('is looked for behind those who are served the one before, and has its own digest', async () => {
     const tested = await open({ refreshMs: 0 });
-    const held = await tested.library.acquire(MODEL, NEVER);
+    const held = await tested.sources.acquire(MODEL, NEVER);
     await publish(FRENCH);
     expect(await ask(tested)).toBe(english);
     await until(async () => (await ask(tested)) === french);
@@ -329,7 +329,7 @@ describe('after a restart', () => {
   test('what is on the disk is served without the network', async () => {
     const first = await open({ named: { mine: `${MODEL}@v1` } });
     expect(await ask(first, 'mine')).toBe(english);
-    await first.library.close();
+    await first.sources.close();
     const endpoint = hub.url;
     await hub.stop();
     hub = await MockHub.start({});
@@ -342,9 +342,9 @@ describe('after a restart', () => {
 
   test('what the disk has spoilt meanwhile is fetched again', async () => {
     const first = await open();
-    const held = await first.library.acquire(MODEL, NEVER);
+    const held = await first.sources.acquire(MODEL, NEVER);
     held.release();
-    await first.library.close();
+    await first.sources.close();
     await writeFile(path.join(held.adapter.ref.folder, TENSORS), 'rot');
     const next = await open();
     expect(await ask(next)).toBe(english);
@@ -354,10 +354,10 @@ describe('after a restart', () => {
 
   test('what it spoils while the server runs is found when the engine says so', async () => {
     const tested = await open();
-    const held = await tested.library.acquire(MODEL, NEVER);
+    const held = await tested.sources.acquire(MODEL, NEVER);
     held.release();
     await rm(path.join(held.adapter.ref.folder, TENSORS));
-    await tested.library.mend(english);
+    await tested.sources.mend(english);
     expect(await ask(tested)).toBe(english);
     expect(tested.fetched).toHaveLength(2);
   });
@@ -369,7 +369,7 @@ test('the disk is kept within its bytes, but for what is in use', async () => {
     hub.files.set(name, file);
   const { bytes } = await digestFolder(FRENCH);
   const tested = await open({ maxDiskBytes: Math.floor(bytes * 1.5) });
-  const held = await tested.library.acquire(`${MODEL}/en`, NEVER);
+  const held = await tested.sources.acquire(`${MODEL}/en`, NEVER);
   await expect(ask(tested, `${MODEL}/fr`)).rejects.toMatchObject({ code: 'source_unavailable', retryAfterS: 1 });
   expect((await digestFolder(held.adapter.ref.folder)).digest).toBe(english);
   held.release();

@@ -50,7 +50,7 @@ beforeEach(async () => {
   s3.misbehaviour = undefined;
 });
 afterEach(async () => {
-  for (const { library } of opened.splice(0)) await library.close();
+  for (const { sources } of opened.splice(0)) await sources.close();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -61,8 +61,8 @@ async function open(options: Partial<TestLibraryOptions> = {}): Promise<TestLibr
   return tested;
 }
 
-async function ask({ library }: TestLibrary, name = ALT): Promise<string> {
-  const held = await library.acquire(name, NEVER);
+async function ask({ sources }: TestLibrary, name = ALT): Promise<string> {
+  const held = await sources.acquire(name, NEVER);
   held.release();
   return held.adapter.ref.digest;
 }
@@ -70,7 +70,7 @@ async function ask({ library }: TestLibrary, name = ALT): Promise<string> {
 describe('an adapter in a bucket', () => {
   test('is listed, signed, fetched and hashed', async () => {
     const tested = await open();
-    const held = await tested.library.acquire(ALT, NEVER);
+    const held = await tested.sources.acquire(ALT, NEVER);
     expect(held.adapter).toMatchObject({ source: ALT, ref: { digest: english } });
     expect((await digestFolder(held.adapter.ref.folder)).digest).toBe(english);
     held.release();
