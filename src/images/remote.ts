@@ -94,9 +94,8 @@ export class RemoteImages {
     const literal = host.replace(/^\[|\]$/g, '');
     const addresses = isIP(literal) > 0 ? [literal] : await attempt.race(resolve(host));
     // One private address among public ones is an attempt, not an accident.
-    const [address] = addresses;
-    if (address === undefined || !addresses.every(isAllowed)) throw unavailable(host);
-    return attempt.race(open(url, address, attempt));
+    if (addresses.length === 0 || !addresses.every(isAllowed)) throw unavailable(host);
+    return attempt.race(open(url, addresses, attempt));
   }
 
   async #read(url: URL, reply: IncomingMessage): Promise<Uint8Array> {
@@ -165,10 +164,10 @@ class Attempt {
   }
 }
 
-/** Asks the address for the URL, as the name's host. */
-function open(url: URL, address: string, { signal }: Attempt): Promise<IncomingMessage> {
+/** Asks for the URL at the first of these addresses that answers, as the name's host. */
+function open(url: URL, addresses: readonly string[], { signal }: Attempt): Promise<IncomingMessage> {
   const request = url.protocol === 'https:' ? requestHttps : requestHttp;
-  const family = isIP(address);
+  const known = addresses.map((address) => ({ address, family: isIP(address) }));
   return new Promise((resolve, reject) => {
     const sent = request(
       url,
@@ -177,10 +176,11 @@ function open(url: URL, address: string, { signal }: Attempt): Promise<IncomingM
         agent: false,
         signal,
         headers: { accept: 'image/webp, image/png, image/jpeg', 'accept-encoding': 'identity', 'user-agent': 'graft' },
+        // All of them, so that a machine without IPv6 goes on to the next; the first alone where Node is told not to try several.
         lookup: (_host, options, done) =>
           options.all
-            ? done(null, [{ address, family }])
-            : (done as (error: null, address: string, family: number) => void)(null, address, family),
+            ? done(null, known)
+            : (done as (error: null, address?: string, family?: number) => void)(null, known[0]?.address, known[0]?.family),
       },
       resolve,
     );

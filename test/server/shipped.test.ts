@@ -95,7 +95,6 @@ describe('graft serve without a word', () => {
       const content = [{ type: 'image_url' as const, image_url: { url: `data:image/jpeg;base64,${image}` } }];
       const { choices } = await client.chat.completions.create({ model, messages: [{ role: 'user', content }] });
       expect(choices[0]?.message.content).toBe(text);
-      expect(text).toBeDefined();
     }
   });
 });

@@ -109,6 +109,13 @@ describe('the connection', () => {
     expect(asked).toBe(1);
   });
 
+  it('goes to the next address where the first does not answer', async () => {
+    const port = await serve(send);
+    const options = { resolve: async () => ['::1', '127.0.0.1'], isAllowed: () => true };
+    const bytes = await remote([`pictures.test:${port}`], options).fetch(`http://pictures.test:${port}/`, never);
+    expect(bytes.length).toBe(IMAGE.length);
+  });
+
   it.each([
     ['one private address', ['10.0.0.1']],
     ['public and private addresses', ['8.8.8.8', '10.0.0.1']],

@@ -37,9 +37,9 @@ it('has fixtures of every family, with and without adapters', () => {
 
 describe.each(cases.map((one) => [one.name, one] as const))('%s', (name, one) => {
   const file = join(one.folder, 'model.safetensors');
-  // Shards are not told apart from the whole by what is described.
-  const describes = existsSync(file) ? it : () => undefined;
-  describes('is described as it is', async () => {
+  // Of shards, the whole that they are made of is among the cases.
+  const itOfOneFile = existsSync(file) ? it : () => undefined;
+  itOfOneFile('is described as it is', async () => {
     const language = await readLanguageModel(one.folder);
     const config = JSON.parse(await readFile(join(one.folder, 'config.json'), 'utf8')) as Record<string, number>;
     expect(language.family).toBe(one.type);
