@@ -13,6 +13,8 @@ interface ErrorRow {
 }
 
 const TABLE = {
+  /** A missing, wrong or expired key: which of them is not said. */
+  invalid_api_key: { status: 401, type: 'authentication_error' },
   invalid_request: { status: 400, type: 'invalid_request_error' },
   unknown_field: { status: 400, type: 'invalid_request_error' },
   adapter_required: { status: 400, type: 'invalid_request_error' },
@@ -33,6 +35,12 @@ const TABLE = {
   /** The folder's bytes are no longer those of the digest that the registry named. */
   adapter_changed: { status: 503, type: 'server_error', retryable: true },
   adapter_too_large: { status: 422, type: 'invalid_request_error' },
+  /** What is asked for cannot be done as things are: another version took its place, or somebody uses it. */
+  conflict: { status: 409, type: 'invalid_request_error' },
+  /** A limit of the tenant's own. */
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error', retryable: true },
+  /** The limits of tenants cannot be looked up, and this server is told to refuse then. */
+  quota_unavailable: { status: 503, type: 'server_error', retryable: true },
   queue_full: { status: 429, type: 'rate_limit_error', retryable: true },
   deadline_exceeded: { status: 504, type: 'server_error', retryable: true },
   cancelled: { status: 499, type: 'invalid_request_error' },

@@ -9,14 +9,15 @@ import { readProcessor } from '../backbone/vision/processor.js';
 import { type Config, isShipped } from '../config.js';
 import { Admission } from '../http/admission.js';
 import { createApp } from '../http/app.js';
+import { type AdapterDirectory, Catalogue } from '../http/catalogue.js';
 import { HttpServer } from '../http/server.js';
-import { type AdapterDirectory, listAdapters } from '../http/services.js';
 import { ImageClient } from '../images/client.js';
 import { RemoteImages } from '../images/remote.js';
 import { Metrics } from '../metrics.js';
 import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
+import { OPEN } from '../tenants/tenants.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -48,7 +49,7 @@ export async function startServer(
   const metrics = new Metrics();
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
-  const adapters: AdapterDirectory = registry ?? NO_ADAPTERS;
+  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -97,8 +98,9 @@ export async function startServer(
     images,
     remoteImages,
     imagesReady,
-    adapters,
+    catalogue,
     sources,
+    tenants: OPEN,
     tokenizer,
     metrics,
     admission,
@@ -132,7 +134,7 @@ export async function startServer(
     }),
   ]);
   const ready = starting.then(
-    () => ({ backbone: backbone.name, adapters: listAdapters({ adapters, sources }).length }),
+    () => ({ backbone: backbone.name, adapters: catalogue.size }),
     async (error: unknown) => {
       await close(0);
       throw error;

@@ -6,7 +6,7 @@ import { errorBody } from './errors.js';
 import { exchangeOf } from './exchange.js';
 import { type Generated, type Generation, Scope, type Target } from './generation.js';
 import type { Ask } from './schema.js';
-import { type Services, selectAdapter } from './services.js';
+import type { Services } from './services.js';
 import { EventWriter } from './sse.js';
 import { submit } from './submission.js';
 
@@ -40,7 +40,7 @@ export async function answer(
   const exchange = exchangeOf(res);
   const scope = new Scope(exchange, ask.timeoutMs);
   try {
-    const selected = model === services.backbone ? NOTHING : await selectAdapter(services, model, scope);
+    const selected = model === services.backbone ? NOTHING : await services.catalogue.select(model, scope);
     const target: Target = { ...selected, ...plan(selected.adapter) };
     if (target.adapter) exchange.adapters.push(target.adapter.ref.digest);
     const generation = await submit(services, ask, scope, exchange, { image, targets: [target] });

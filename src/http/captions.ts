@@ -4,12 +4,13 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { EngineInfo } from '../serving/protocol.js';
+import type { Tenant } from '../tenants/tenant.js';
 import { type ErrorBody, errorBody } from './errors.js';
 import { type Exchange, exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, type Generation, Scope, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
 import type { CaptionAsk, RequestParser } from './schema.js';
-import { adapterRequired, type Services, selectAdapter } from './services.js';
+import type { Services } from './services.js';
 import { EventWriter } from './sse.js';
 import { readyInfo, submit, timingsBody } from './submission.js';
 
@@ -71,7 +72,7 @@ class Captioning {
     exchange: Exchange,
   ): Promise<Captioning> {
     const choose = async (name: string): Promise<Part> => ({ name, target: await targetOf(services, info, ask, scope, name) });
-    const parts = await Promise.all(namesOf(services, ask).map(choose));
+    const parts = await Promise.all(namesOf(services, ask, scope.tenant).map(choose));
     return new Captioning(services, ask, scope, exchange, parts);
   }
 
@@ -150,11 +151,11 @@ class Captioning {
 }
 
 /** Throws `adapter_required` where the request names none and there is no usual one. */
-function namesOf(services: Services, { adapters }: CaptionAsk): readonly string[] {
+function namesOf({ catalogue, config }: Services, { adapters }: CaptionAsk, tenant: Tenant): readonly string[] {
   if (adapters.length > 0) return adapters;
-  const { defaultAdapter } = services.config;
+  const { defaultAdapter } = config;
   if (defaultAdapter !== null) return [defaultAdapter];
-  throw adapterRequired(services, 'adapter', 'none');
+  throw catalogue.required(tenant, 'adapter', 'none');
 }
 
 async function targetOf(
@@ -165,7 +166,7 @@ async function targetOf(
   name: string,
 ): Promise<Target | AppError> {
   try {
-    const selected = await selectAdapter(services, name, scope);
+    const selected = await services.catalogue.select(name, scope);
     const promptOf = (version: RegisteredAdapter | null): string => ask.prompt ?? version?.summary.prompt ?? '';
     checkPrompt(services, info, promptOf(selected.adapter), true);
     return { ...selected, promptOf, continues: false };

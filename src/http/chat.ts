@@ -4,11 +4,13 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { EngineInfo } from '../serving/protocol.js';
+import type { Tenant } from '../tenants/tenant.js';
 import { answer, type Writing } from './answer.js';
 import type { ChatAsk, ChatParser } from './dialect.js';
+import { exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, type GeneratedText, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
-import { adapterRequired, type Services } from './services.js';
+import type { Services } from './services.js';
 import { readyInfo, timingsBody } from './submission.js';
 
 export function chatRoute(services: Services, parser: ChatParser) {
@@ -16,7 +18,8 @@ export function chatRoute(services: Services, parser: ChatParser) {
     const info = readyInfo(services);
     const ask = parser.parse(bodyOf(req).value);
     const { model, image } = ask;
-    const plan = (adapter: RegisteredAdapter | null) => planOf(services, info, ask, adapter);
+    const { tenant } = exchangeOf(res);
+    const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
     await answer(services, res, { ask, model, image, plan }, writingOf).catch((error: unknown) => {
       throw inPlace(error, ask);
@@ -25,9 +28,10 @@ export function chatRoute(services: Services, parser: ChatParser) {
 }
 
 /** The same text as the other routes give: that of captions about an image, and that of completions without one. */
-function planOf(services: Services, info: EngineInfo, ask: ChatAsk, adapter: RegisteredAdapter | null) {
+function planOf(services: Services, tenant: Tenant, info: EngineInfo, ask: ChatAsk, adapter: RegisteredAdapter | null) {
   const hasImage = ask.image !== null;
-  if (hasImage && adapter === null) throw adapterRequired(services, ask.modelField, `the backbone (${services.backbone})`);
+  if (hasImage && adapter === null)
+    throw services.catalogue.required(tenant, ask.modelField, `the backbone (${services.backbone})`);
   if (!hasImage && adapter?.summary.seesImages)
     throw new AppError(
       'invalid_request',

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { NextFunction, Request, Response } from 'express';
 import { AppError } from '../errors.js';
+import type { Tenant } from '../tenants/tenant.js';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const exchanges = new WeakMap<Response, Exchange>();
@@ -13,6 +14,7 @@ export class Exchange {
   readonly signal: AbortSignal;
   /** The route's template; stays `unknown` where no route matched. */
   route = 'unknown';
+  #tenant: Tenant | undefined;
   /** What the request failed with, if it did. */
   error: AppError | undefined;
   /** Digests of the adapters that it asked for. */
@@ -29,6 +31,21 @@ export class Exchange {
       if (!res.writableFinished)
         controller.abort(new AppError('cancelled', 'The client went away before the reply was complete'));
     });
+  }
+
+  /** Whose request it is. Throws TypeError on a route that asks nobody for a key. */
+  get tenant(): Tenant {
+    if (!this.#tenant) throw new TypeError('Expected a route that authenticates');
+    return this.#tenant;
+  }
+
+  set tenant(tenant: Tenant) {
+    this.#tenant = tenant;
+  }
+
+  /** For the log; undefined before anybody was asked. */
+  get tenantName(): string | undefined {
+    return this.#tenant?.name;
   }
 
   get elapsedMs(): number {

@@ -16,9 +16,11 @@ import type {
   Timings,
 } from '../serving/protocol.js';
 import { TextStream } from '../serving/text.js';
+import type { Tenant } from '../tenants/tenant.js';
+import type { Keeper } from './catalogue.js';
 import type { Exchange } from './exchange.js';
 import type { Ask } from './schema.js';
-import { type Keeper, type Services, selectAdapter } from './services.js';
+import type { Services } from './services.js';
 
 /** The time a request has, what ends it early, and what it holds until then. */
 export class Scope implements Keeper {
@@ -26,12 +28,14 @@ export class Scope implements Keeper {
   readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #kept: (() => void)[] = [];
+  readonly tenant: Tenant;
   /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
   readonly signal: AbortSignal;
 
   constructor(exchange: Exchange, timeoutMs: number) {
     this.#startMs = exchange.startMs;
     this.#timeoutMs = timeoutMs;
+    this.tenant = exchange.tenant;
     const controller = new AbortController();
     this.signal = controller.signal;
     // As many wait for it as the request names adapters.
@@ -185,9 +189,9 @@ export class Generation {
     } catch (error) {
       const { adapter } = job.target;
       if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
-      if (adapter.source === undefined) await this.#services.adapters.rescan();
-      else await this.#services.sources?.mend(adapter.ref.digest);
-      const selected = await selectAdapter(this.#services, adapter.name, this.#scope);
+      const { catalogue } = this.#services;
+      await catalogue.refresh(adapter);
+      const selected = await catalogue.select(adapter.name, this.#scope);
       job.target.adapter = selected.adapter;
       job.target.fetchMs += selected.fetchMs;
     }

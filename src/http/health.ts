@@ -1,6 +1,6 @@
 /** What orchestrators ask: is it alive, may it get requests, and its metrics. */
 import type { Request, Response } from 'express';
-import { listAdapters, type Services } from './services.js';
+import type { Services } from './services.js';
 
 const REPORT_TIMEOUT_MS = 500;
 
@@ -11,18 +11,18 @@ export function liveRoute(_req: Request, res: Response): void {
 export function readyRoute(services: Services) {
   return (_req: Request, res: Response): void => {
     const reason = unready(services);
-    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, adapters: listAdapters(services).length });
+    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, adapters: services.catalogue.size });
     else res.status(503).set('retry-after', '1').json({ status: 'not_ready', reason });
   };
 }
 
 export function metricsRoute(services: Services) {
-  const { metrics, engine, admission, sources } = services;
+  const { metrics, engine, admission, catalogue, sources } = services;
   return async (_req: Request, res: Response): Promise<void> => {
     const gauges = await engine.report(REPORT_TIMEOUT_MS);
     const front = {
       queueLength: admission.queueLength,
-      adaptersRegistered: listAdapters(services).length,
+      adaptersRegistered: catalogue.size,
       disk: sources && { bytes: sources.bytes, maxBytes: sources.maxBytes },
     };
     res.type(metrics.contentType).send(await metrics.render(gauges, front));

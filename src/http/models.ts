@@ -3,8 +3,9 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { ResidentAdapter } from '../serving/protocol.js';
-import type { NamedSource } from '../sources/library.js';
-import { listAdapters, type Services } from './services.js';
+import type { Listed } from './catalogue.js';
+import { exchangeOf } from './exchange.js';
+import type { Services } from './services.js';
 
 /** How long a reply waits for the engine's newest figures. */
 const REPORT_TIMEOUT_MS = 500;
@@ -12,25 +13,25 @@ const REPORT_TIMEOUT_MS = 500;
 const STARTED_MS = Date.now();
 
 export function modelsRoute(services: Services) {
-  const { backbone } = services;
+  const { backbone, catalogue } = services;
   return (_req: Request, res: Response): void => {
     const data = [
       model(backbone, STARTED_MS, null),
-      ...listAdapters(services).map((adapter) => model(adapter.name, createdMs(adapter), backbone)),
+      ...catalogue.list(exchangeOf(res).tenant).map((adapter) => model(adapter.name, createdMs(adapter), backbone)),
     ];
     res.json({ object: 'list', data });
   };
 }
 
 export function modelRoute(services: Services) {
-  const { backbone } = services;
+  const { backbone, catalogue } = services;
   return (req: Request, res: Response): void => {
     const name = [req.params['name'] ?? []].flat().join('/');
     if (name === backbone) {
       res.json(model(backbone, STARTED_MS, null));
       return;
     }
-    const adapter = listAdapters(services).find((listed) => listed.name === name);
+    const adapter = catalogue.list(exchangeOf(res).tenant).find((listed) => listed.name === name);
     if (!adapter)
       throw new AppError('adapter_not_found', `Expected the backbone (${backbone}) or an adapter but received ${name}`, {
         param: 'model',
@@ -43,7 +44,7 @@ export function adaptersRoute(services: Services) {
   return async (_req: Request, res: Response): Promise<void> => {
     const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
     const byDigest = new Map(resident.map((adapter) => [adapter.digest, adapter]));
-    const data = listAdapters(services).map((listed) => {
+    const data = services.catalogue.list(exchangeOf(res).tenant).map((listed) => {
       const adapter = thereOf(listed);
       return adapter ? describe(adapter, byDigest.get(adapter.ref.digest)) : describeAbsent(listed);
     });
@@ -52,12 +53,12 @@ export function adaptersRoute(services: Services) {
 }
 
 /** A listed adapter as far as it is there. */
-function thereOf(listed: RegisteredAdapter | NamedSource): RegisteredAdapter | undefined {
+function thereOf(listed: Listed): RegisteredAdapter | undefined {
   return 'ref' in listed ? listed : listed.adapter;
 }
 
 /** What is still to be fetched has no date either. */
-function createdMs(listed: RegisteredAdapter | NamedSource): number {
+function createdMs(listed: Listed): number {
   return thereOf(listed)?.registeredAt ?? STARTED_MS;
 }
 
@@ -93,7 +94,7 @@ function describe(
 }
 
 /** Of what has not come yet, only its name and its place are known. */
-function describeAbsent({ name, source, fault }: RegisteredAdapter | NamedSource): object {
+function describeAbsent({ name, source, fault }: Listed): object {
   return {
     name,
     object: 'adapter',

@@ -1,0 +1,46 @@
+/**
+ * A route as data: its path, who may come, what runs, and what the API's description says of it. One table of them is the whole surface of the
+ * server: what is served and what is described cannot differ.
+ */
+import type { Express, RequestHandler } from 'express';
+import type { z } from 'zod';
+import { AppError, type ErrorCode } from '../errors.js';
+import type { Tenants } from '../tenants/tenants.js';
+import { type Access, authenticate } from './auth.js';
+import { exchangeOf } from './exchange.js';
+import type { Fields } from './schema.js';
+
+export interface Route {
+  readonly method: 'get' | 'post' | 'put' | 'delete';
+  /** As express writes it: `/v1/models/*name`. */
+  readonly path: string;
+  readonly access: Access;
+  readonly handlers: readonly RequestHandler[];
+  readonly about?: About;
+}
+
+/** What the description of the API says of a route, besides what the table knows itself. */
+export interface About {
+  readonly tag: 'captions' | 'openai' | 'adapters' | 'fine-tuning' | 'operations' | 'page';
+  readonly summary: string;
+  /** The fields of a JSON body (and of a form where `form` is set), or a schema of one's own. */
+  readonly body?: { readonly fields: Fields; readonly form?: true } | { readonly schema: z.ZodType; readonly type: string };
+  readonly reply: { readonly status?: number; readonly type?: string; readonly schema: z.ZodType };
+  /** What this route can fail with, besides what every route can: invalid_api_key, method_not_allowed, internal. */
+  readonly errors: readonly ErrorCode[];
+}
+
+/** Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. */
+export function mount(app: Express, tenants: Tenants, routes: readonly Route[]): void {
+  for (const path of new Set(routes.map((route) => route.path))) {
+    const own = routes.filter((route) => route.path === path);
+    const allowed = own.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]));
+    app.all(path, (req, res, next) => {
+      exchangeOf(res).route = path;
+      if (allowed.includes(req.method)) return next();
+      res.set('allow', allowed.join(', '));
+      throw new AppError('method_not_allowed', `Expected ${allowed.join(' or ')} for ${path} but received ${req.method}`);
+    });
+    for (const { method, access, handlers } of own) app[method](path, authenticate(tenants, access), ...handlers);
+  }
+}
