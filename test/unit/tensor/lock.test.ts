@@ -5,8 +5,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { locked } from '../../../src/hub/lock.js';
-import { HOST } from '../../../src/hub/owner.js';
+import { locked } from '../../../src/tensor/lock.js';
+import { HOST } from '../../../src/tensor/owner.js';
 
 const OTHER_HOST = '00c0ffee';
 const ID = '00000000';
