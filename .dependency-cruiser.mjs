@@ -12,6 +12,7 @@ const IMPORTS = {
   scenes: [],
   hub: ['tensor/'],
   sources: ['hub/', 'adapter/', 'tensor/'],
+  store: ['adapter/', 'tensor/'],
   onnx: ['tensor/'],
   runtime: ['tensor/'],
   images: ['runtime/'],
@@ -28,6 +29,7 @@ const IMPORTS = {
     'images/protocol',
     'images/remote',
     'adapter/registry',
+    'store/',
     'tenants/',
     'config',
     'metrics',
@@ -58,6 +60,7 @@ const HOMES = {
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
   aws4fetch: 'sources/',
+  'tar-stream': 'store/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
   '@bufbuild/protobuf': 'onnx/',
 };
