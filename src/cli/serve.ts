@@ -18,6 +18,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openStore, startLifecycle } from './store.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -55,7 +56,8 @@ export async function startServer(
   const metrics = new Metrics();
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
-  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
+  const store = await openStore(config);
+  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources, store);
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -96,6 +98,7 @@ export async function startServer(
   const { imageHosts, imageFetchMs, maxImageBytes } = config;
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
+  const lifecycle = store && startLifecycle(store, { config, engine, tokenizer, admission, metrics, log });
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
   const app = createApp({
     config,
@@ -106,6 +109,7 @@ export async function startServer(
     imagesReady,
     catalogue,
     sources,
+    lifecycle,
     tenants,
     tokenizer,
     metrics,
@@ -119,7 +123,7 @@ export async function startServer(
     closing ??= (async () => {
       admission.drain();
       await server?.drain(drainMs);
-      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close()]);
+      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), store?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
     })();

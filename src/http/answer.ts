@@ -15,6 +15,8 @@ export interface Question {
   readonly ask: Ask;
   /** The backbone's name, or an adapter's. */
   readonly model: string;
+  /** Who sends it, in the client's own words. */
+  readonly user: string | null;
   readonly image: string | Uint8Array | null;
   /** What is continued; throws where the adapter and the request do not go together. */
   readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues'>;
@@ -29,16 +31,16 @@ export interface Writing {
   end(generated: Generated): readonly object[];
 }
 
-const NOTHING = { adapter: null, fetchMs: 0 };
+const NOTHING = { adapter: null, reference: null, fetchMs: 0 };
 
 export async function answer(
   services: Services,
   res: Response,
-  { ask, model, image, plan }: Question,
+  { ask, model, user, image, plan }: Question,
   writingOf: (target: Target) => Writing,
 ): Promise<void> {
   const exchange = exchangeOf(res);
-  const scope = new Scope(exchange, ask.timeoutMs);
+  const scope = new Scope(exchange, ask.timeoutMs, user);
   try {
     const selected = model === services.backbone ? NOTHING : await services.catalogue.select(model, scope);
     const target: Target = { ...selected, ...plan(selected.adapter) };

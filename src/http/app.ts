@@ -9,6 +9,8 @@ import { ChatParser } from './dialect.js';
 import { errorHandler } from './errors.js';
 import { exchangeOf, openExchange } from './exchange.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
+import { lifecycleRoutes } from './lifecycle.js';
+import { loraRoutes } from './lora.js';
 import { IMAGE_PATH } from './messages.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
 import { imageBody, imageJsonBody, jsonBody } from './multipart.js';
@@ -54,6 +56,8 @@ export function routes(services: Services): Route[] {
     get('/v1/models', 'tenant', modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelRoute(services)),
     get('/v1/adapters', 'tenant', adaptersRoute(services)),
+    ...lifecycleRoutes(services),
+    ...loraRoutes(services),
     get('/health/live', 'open', liveRoute),
     get('/health/ready', 'open', readyRoute(services)),
     get('/metrics', 'admin', metricsRoute(services)),

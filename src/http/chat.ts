@@ -17,11 +17,11 @@ export function chatRoute(services: Services, parser: ChatParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
     const ask = parser.parse(bodyOf(req).value);
-    const { model, image } = ask;
+    const { model, user, image } = ask;
     const { tenant } = exchangeOf(res);
     const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
-    await answer(services, res, { ask, model, image, plan }, writingOf).catch((error: unknown) => {
+    await answer(services, res, { ask, model, user, image, plan }, writingOf).catch((error: unknown) => {
       throw inPlace(error, ask);
     });
   };

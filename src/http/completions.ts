@@ -14,7 +14,12 @@ export function completionRoute(services: Services, parser: RequestParser) {
     const ask = parser.completion(bodyOf(req).value);
     checkPrompt(services, info, ask.prompt, false);
     const plan = () => ({ promptOf: () => ask.prompt, continues: true });
-    await answer(services, res, { ask, model: ask.model, image: null, plan }, (target) => new Completion(ask, target));
+    await answer(
+      services,
+      res,
+      { ask, model: ask.model, user: ask.user, image: null, plan },
+      (target) => new Completion(ask, target),
+    );
   };
 }
 

@@ -5,13 +5,25 @@
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { type MessagePrompt, readMessages } from './messages.js';
-import { type Ask, askOf, boolean, check, type Field, name, type RequestLimits, samplingFields, type Values } from './schema.js';
+import {
+  type Ask,
+  askOf,
+  boolean,
+  check,
+  type Field,
+  name,
+  type RequestLimits,
+  samplingFields,
+  user,
+  type Values,
+} from './schema.js';
 
 export interface ChatAsk extends Ask, MessagePrompt {
   /** The backbone's name, or an adapter's. */
   readonly model: string;
   /** The field that it came in. */
   readonly modelField: 'model' | 'adapter';
+  readonly user: string | null;
   /** Whether a stream ends with an event of its usage. */
   readonly includeUsage: boolean;
 }
@@ -48,7 +60,6 @@ const NEUTRAL = {
   service_tier: field(z.enum(['auto', 'default']), '"auto", "default" or null (there is one tier here)'),
   store: field(z.literal(false), 'false or null (nothing is kept here)'),
   metadata: field(z.record(z.string(), z.string()), 'an object of texts'),
-  user: text,
   safety_identifier: text,
   prompt_cache_key: text,
 };
@@ -59,6 +70,7 @@ function chatFields(limits: RequestLimits) {
     messages: { schema: z.array(z.unknown()).min(1), expected: 'a list with one user message', form: 'text' as const },
     model: { ...name, expected: 'the name of the backbone or of an adapter' },
     adapter: name,
+    user,
     ...sampling,
     max_completion_tokens: sampling.max_tokens,
     stream_options: field(
@@ -102,6 +114,7 @@ export class ChatParser {
       ...readMessages(value.messages),
       model,
       modelField: value.model == null ? 'adapter' : 'model',
+      user: value.user ?? null,
       includeUsage: value.stream_options?.include_usage ?? false,
     };
   }

@@ -28,14 +28,20 @@ export class Scope implements Keeper {
   readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #kept: (() => void)[] = [];
+  /** The request's, for the log. */
+  readonly id: string;
   readonly tenant: Tenant;
+  readonly stickyKey: string;
   /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
   readonly signal: AbortSignal;
 
-  constructor(exchange: Exchange, timeoutMs: number) {
+  /** `user` is what the request says of its sender, if it does. */
+  constructor(exchange: Exchange, timeoutMs: number, user: string | null = null) {
     this.#startMs = exchange.startMs;
     this.#timeoutMs = timeoutMs;
+    this.id = exchange.id;
     this.tenant = exchange.tenant;
+    this.stickyKey = exchange.stickyKey ?? user ?? exchange.id;
     const controller = new AbortController();
     this.signal = controller.signal;
     // As many wait for it as the request names adapters.
@@ -80,6 +86,8 @@ export class Scope implements Keeper {
 export interface Target {
   /** The version that is asked for; follows the registry where it was replaced meanwhile. */
   adapter: RegisteredAdapter | null;
+  /** As it was asked for; null for the bare backbone. */
+  readonly reference: string | null;
   /** How long its source was waited for: part of the time that the adapter took. */
   fetchMs: number;
   /** The text to continue, which may be the adapter's own. */
@@ -142,10 +150,16 @@ export class Generation {
     try {
       const generated = await this.#follow(job, onText);
       for (const { finishReason } of generated.texts) this.#services.metrics.finished(finishReason);
+      this.#shade(job, generated.texts);
       return generated;
     } catch (error) {
       throw this.#scope.explain(error);
     }
+  }
+
+  #shade({ target, input }: Job, texts: readonly GeneratedText[]): void {
+    const { id: requestId } = this.#scope;
+    this.#services.lifecycle?.shadows.offer({ requestId, target, pixels: this.#pixels, input, stop: this.#ask.stop, texts });
   }
 
   async #follow(job: Job, onText: OnText): Promise<Generated> {
@@ -191,7 +205,7 @@ export class Generation {
       if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
       const { catalogue } = this.#services;
       await catalogue.refresh(adapter);
-      const selected = await catalogue.select(adapter.name, this.#scope);
+      const selected = await catalogue.select(job.target.reference ?? adapter.name, this.#scope);
       job.target.adapter = selected.adapter;
       job.target.fetchMs += selected.fetchMs;
     }

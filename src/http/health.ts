@@ -17,13 +17,14 @@ export function readyRoute(services: Services) {
 }
 
 export function metricsRoute(services: Services) {
-  const { metrics, engine, admission, catalogue, sources } = services;
+  const { metrics, engine, admission, catalogue, sources, lifecycle } = services;
   return async (_req: Request, res: Response): Promise<void> => {
     const gauges = await engine.report(REPORT_TIMEOUT_MS);
     const front = {
       queueLength: admission.queueLength,
       adaptersRegistered: catalogue.size,
       disk: sources && { bytes: sources.bytes, maxBytes: sources.maxBytes },
+      storeBytes: lifecycle?.store.bytes ?? 0,
     };
     res.type(metrics.contentType).send(await metrics.render(gauges, front));
   };

@@ -3,9 +3,10 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { ResidentAdapter } from '../serving/protocol.js';
-import type { Listed } from './catalogue.js';
+import { isStored, type Listed, unknownAdapter } from './catalogue.js';
 import { exchangeOf } from './exchange.js';
 import type { Services } from './services.js';
+import { nameIn, stateOf } from './state.js';
 
 /** How long a reply waits for the engine's newest figures. */
 const REPORT_TIMEOUT_MS = 500;
@@ -26,7 +27,7 @@ export function modelsRoute(services: Services) {
 export function modelRoute(services: Services) {
   const { backbone, catalogue } = services;
   return (req: Request, res: Response): void => {
-    const name = [req.params['name'] ?? []].flat().join('/');
+    const name = nameIn(req);
     if (name === backbone) {
       res.json(model(backbone, STARTED_MS, null));
       return;
@@ -52,6 +53,21 @@ export function adaptersRoute(services: Services) {
   };
 }
 
+/** One of them, with its versions where it was published to this server. */
+export function adapterRoute(services: Services) {
+  return async (req: Request, res: Response): Promise<void> => {
+    const name = nameIn(req);
+    const listed = services.catalogue.list(exchangeOf(res).tenant).find((one) => one.name === name);
+    if (!listed) throw unknownAdapter(name);
+    const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
+    const adapter = thereOf(listed);
+    const known = adapter && resident.find(({ digest }) => digest === adapter.ref.digest);
+    const entry = adapter && isStored(adapter) ? services.lifecycle?.store.get(name) : undefined;
+    const body = adapter ? describe(adapter, known) : describeAbsent(listed);
+    res.json({ ...body, ...(entry ? stateOf(entry) : { versions: [], current: null, split: null, shadow: null }) });
+  };
+}
+
 /** A listed adapter as far as it is there. */
 function thereOf(listed: Listed): RegisteredAdapter | undefined {
   return 'ref' in listed ? listed : listed.adapter;
@@ -66,10 +82,8 @@ function model(id: string, createdMs: number, parent: string | null): object {
   return { id, object: 'model', created: Math.floor(createdMs / 1000), owned_by: 'graft', root: id, parent };
 }
 
-function describe(
-  { name, ref, bytes, summary, registeredAt, source, fault }: RegisteredAdapter,
-  resident: ResidentAdapter | undefined,
-): object {
+function describe(adapter: RegisteredAdapter, resident: ResidentAdapter | undefined): object {
+  const { name, ref, bytes, summary, registeredAt, source, fault } = adapter;
   const { method, contexts, task, prompt, rank, format } = summary;
   return {
     name,
@@ -83,6 +97,8 @@ function describe(
     rank: rank ?? null,
     bytes,
     source: source ?? null,
+    version: isStored(adapter) ? adapter.version : null,
+    versions: isStored(adapter) ? adapter.versions : null,
     registered_at: Math.floor(registeredAt / 1000),
     resident: resident !== undefined,
     resident_bytes: resident?.bytes ?? 0,
@@ -107,6 +123,8 @@ function describeAbsent({ name, source, fault }: Listed): object {
     rank: null,
     bytes: 0,
     source,
+    version: null,
+    versions: null,
     registered_at: null,
     resident: false,
     resident_bytes: 0,

@@ -19,8 +19,9 @@ const MAX_ADAPTERS = 64;
 const DEFAULT_MAX_TOKENS = 40;
 const MAX_STOPS = 4;
 const MAX_STOP_CHARACTERS = 256;
-/** A name, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
-const ADAPTER_NAME = /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
+/** A name, perhaps with a version or a digest, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
+const ADAPTER_NAME =
+  /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}(?:@(?:[1-9]\d{0,8}|sha256:[0-9a-f]{64}))?|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
 
 export interface Field {
   readonly schema: z.ZodType;
@@ -35,6 +36,8 @@ export type Fields = Readonly<Record<string, Field>>;
 const number = (schema: z.ZodType<number>, expected: string) => ({ schema: schema.nullish(), expected, form: 'number' as const });
 export const boolean = { schema: z.boolean().nullish(), expected: 'true or false', form: 'boolean' as const };
 export const name = { schema: z.string().regex(ADAPTER_NAME).nullish(), expected: 'an adapter name', form: 'text' as const };
+/** Of OpenAI's: who sends the request, in the client's own words. */
+export const user = { schema: z.string().nullish(), expected: 'a text', form: 'text' as const };
 const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
 /** Fields that every generating route knows. */
@@ -87,7 +90,7 @@ function captionFields(limits: RequestLimits) {
 
 function completionFields(limits: RequestLimits) {
   const model = { ...name, schema: z.string().regex(ADAPTER_NAME), expected: 'the name of the backbone or of an adapter' };
-  return { model, prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) }, ...samplingFields(limits) };
+  return { model, prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) }, user, ...samplingFields(limits) };
 }
 
 export type Values<Known extends Fields> = { readonly [Key in keyof Known]: z.output<Known[Key]['schema']> };
@@ -117,6 +120,7 @@ export interface CaptionAsk extends Ask {
 export interface CompletionAsk extends Ask {
   readonly model: string;
   readonly prompt: string;
+  readonly user: string | null;
 }
 
 /** Checks and completes requests. It is made once: building schemas takes longer than using them. */
@@ -163,7 +167,7 @@ export class RequestParser {
   /** A request for text. Throws `invalid_request` or `unknown_field`. */
   completion(body: unknown): CompletionAsk {
     const value = check(this.#completionFields, body, false) as CompletionBody;
-    return { ...askOf(value, this.#limits), model: value.model, prompt: value.prompt };
+    return { ...askOf(value, this.#limits), model: value.model, prompt: value.prompt, user: value.user ?? null };
   }
 }
 

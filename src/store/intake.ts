@@ -46,6 +46,8 @@ export class Intake {
   /** In lower case, because there are disks to which `README.md` and `readme.md` are one file. */
   readonly #taken = new Map<string, 'file' | 'folder'>();
   readonly #paths: string[] = [];
+  readonly #open = new Set<Promise<void>>();
+  #isClosed = false;
   #entries = 0;
   #bytes = 0;
 
@@ -72,20 +74,19 @@ export class Intake {
    * is too much, `adapter_invalid` where there are too many files, `disk_full`; what the content throws.
    */
   async addFile(name: string, content: AsyncIterable<Uint8Array>): Promise<void> {
-    this.#count();
-    const path = this.#pathOf(name, 'file');
-    if (path === undefined) {
-      for await (const chunk of content) this.#charge(chunk);
-      return;
-    }
+    const taken = this.#take(name, content);
+    this.#open.add(taken);
     try {
-      await this.#write(path, content);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
-      throw new AppError('disk_full', 'Expected room on the disk of the store but there is none', { cause: error });
+      await taken;
+    } finally {
+      this.#open.delete(taken);
     }
-    this.#paths.push(path);
+  }
+
+  /** Nothing more is written; resolves when what is being written is done with. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#open);
   }
 
   /** The adapter's folder: the one around its files, if there is one, is left out. Throws AppError `adapter_invalid` with all faults. */
@@ -102,6 +103,23 @@ export class Intake {
     }
     this.#faults.check('adapter_invalid', 'The upload is no adapter');
     return root;
+  }
+
+  async #take(name: string, content: AsyncIterable<Uint8Array>): Promise<void> {
+    this.#count();
+    const path = this.#pathOf(name, 'file');
+    if (path === undefined) {
+      for await (const chunk of content) this.#charge(chunk);
+      return;
+    }
+    try {
+      await this.#write(path, content);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
+      throw new AppError('disk_full', 'Expected room on the disk of the store but there is none', { cause: error });
+    }
+    this.#paths.push(path);
   }
 
   /** The folder in which all is; empty where there is none, undefined where nothing looks like an adapter. */
@@ -153,6 +171,7 @@ export class Intake {
   async #write(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
     const place = join(this.#folder, path);
     const maxBytes = TEXT.test(nameOf(path)) ? MAX_TEXT_BYTES : path.endsWith('.json') ? MAX_JSON_BYTES : MAX_TENSOR_BYTES;
+    this.#checkOpen();
     await mkdir(dirname(place), { recursive: true });
     const file = await open(place, 'wx', 0o600);
     try {
@@ -170,12 +189,17 @@ export class Intake {
     }
   }
 
+  #checkOpen(): void {
+    if (this.#isClosed) throw new AppError('cancelled', 'The upload is over');
+  }
+
   #count(): void {
     if (++this.#entries > MAX_ENTRIES)
       throw new AppError('adapter_invalid', `Expected an adapter of at most ${MAX_ENTRIES} files and folders but received more`);
   }
 
   #charge({ byteLength }: Uint8Array): void {
+    this.#checkOpen();
     this.#bytes += byteLength;
     if (this.#bytes > this.#maxBytes)
       throw new AppError('payload_too_large', `Expected an adapter of at most ${this.#maxBytes} bytes but received more`);

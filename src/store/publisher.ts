@@ -5,7 +5,7 @@
 import type { AdapterRef } from '../adapter/adapter.js';
 import { digestFolder } from '../adapter/digest.js';
 import { inspectFolder } from '../adapter/summary.js';
-import { AppError } from '../errors.js';
+import { AppError, type ErrorCode } from '../errors.js';
 import { Intake } from './intake.js';
 import type { AdapterStore, Published } from './store.js';
 
@@ -16,7 +16,7 @@ export interface PublisherOptions {
   /** Loads an adapter as it will be loaded to serve; throws AppError where it cannot be. */
   readonly check: (ref: AdapterRef) => Promise<void>;
   /** `ok`, or the code of what it failed with. */
-  readonly onOutcome?: (outcome: string) => void;
+  readonly onOutcome?: (outcome: 'ok' | ErrorCode) => void;
 }
 
 export interface Publication {
@@ -57,13 +57,16 @@ export class Publisher {
 
   async #publish({ name, by, isCurrent }: Publication, fill: (intake: Intake) => Promise<void>): Promise<Published> {
     if (this.#running >= MAX_CONCURRENT)
-      throw new AppError('queue_full', `Expected fewer than ${MAX_CONCURRENT} adapters that are published now: please retry later`);
+      throw new AppError(
+        'queue_full',
+        `Expected fewer than ${MAX_CONCURRENT} adapters that are published now: please retry later`,
+      );
     const { store, maxBytes } = this.#options;
     this.#running++;
     try {
       const room = await store.reserve();
+      const intake = new Intake({ folder: room.folder, maxBytes });
       try {
-        const intake = new Intake({ folder: room.folder, maxBytes });
         await fill(intake);
         const folder = await intake.finish();
         const { summary, faults } = await inspectFolder(folder);
@@ -72,7 +75,10 @@ export class Publisher {
         await this.#check({ name, digest, folder });
         return await store.publish(name, folder, { digest, bytes, by, summary }, isCurrent);
       } finally {
+        const over = intake.close();
         await room.end();
+        // What was still being written may have made a part of it again; nobody waits for a client that has stopped.
+        void over.then(() => room.end());
       }
     } finally {
       this.#running--;

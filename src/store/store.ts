@@ -246,7 +246,10 @@ export class AdapterStore {
 
   async #write(name: string, entry: Entry | undefined): Promise<void> {
     if (!(await this.#lock.isOurs()))
-      throw new AppError('internal', `The store ${this.#folder} was taken over by another server: this one changes nothing in it`);
+      throw new AppError(
+        'internal',
+        `The store ${this.#folder} was taken over by another server: this one changes nothing in it`,
+      );
     const entries = new Map(this.#entries);
     if (entry === undefined) entries.delete(name);
     else entries.set(name, entry);

@@ -1,15 +1,17 @@
 /**
  * An adapter out of a tar, as it comes over the line. Only files and folders are taken from it; a link or a device is a fault, whatever it points
- * to. The parser keeps long names and PAX records in memory however long they say they are, so what is not content of a file is counted here.
+ * to. What is not content of a file (long names, PAX records, zeros) is counted here, because the parser keeps some of it in memory.
  */
 import { once } from 'node:events';
-import { type Entry, type Extract, extract } from 'tar-stream';
+import { type Extract, extract } from 'tar-stream';
 import { AppError } from '../errors.js';
 import { quote } from '../tensor/json.js';
 import type { Intake } from './intake.js';
 
 /** Headers, long names, padding and the zeros at the end: a few kilobytes a file, and what is still on its way through. */
 const MAX_OVERHEAD_BYTES = 2 * 1024 ** 2;
+
+type Entry = Extract extends AsyncIterable<infer One> ? One : never;
 
 /** Takes every entry. Throws AppError: `adapter_invalid` for what is no tar, or none that an adapter comes in; what the intake throws; what `body` throws. */
 export async function takeTar(body: AsyncIterable<Uint8Array>, intake: Intake): Promise<void> {
@@ -23,7 +25,7 @@ export async function takeTar(body: AsyncIterable<Uint8Array>, intake: Intake): 
   } catch (error) {
     throw error instanceof AppError || isFromLine(error) ? error : strange(asError(error).message);
   } finally {
-    parser.destroy();
+    parser.destroy(null);
   }
 }
 
@@ -46,21 +48,19 @@ class Meter {
 }
 
 async function feed(body: AsyncIterable<Uint8Array>, parser: Extract, meter: Meter): Promise<void> {
-  const closed = new Promise((resolve) => {
-    parser.once('close', resolve);
+  const closed = new Promise<void>((resolve) => {
+    parser.once('close', () => resolve());
   });
   for await (const chunk of body) {
     if (parser.destroyed) return;
     meter.came(chunk.byteLength);
     if (!parser.write(chunk)) await Promise.race([once(parser, 'drain'), closed]);
   }
-  parser.end();
+  parser.end(null);
 }
 
 async function takeEntry(entry: Entry, intake: Intake, meter: Meter): Promise<void> {
-  const { name, type, size = 0, pax } = entry.header;
-  // The parser believes what a PAX record says, and waits for ever for the end of a file of -1 bytes.
-  if (!Number.isSafeInteger(size) || size < 0) throw strange(`an entry of ${size} bytes`);
+  const { name, type, pax } = entry.header;
   const isSparse = Object.keys(pax ?? {}).some((key) => key.startsWith('GNU.sparse'));
   const content = meter.content(entry as AsyncIterable<Uint8Array>);
   if ((type === 'file' || type === 'contiguous-file') && !isSparse) {
@@ -68,7 +68,8 @@ async function takeEntry(entry: Entry, intake: Intake, meter: Meter): Promise<vo
     return;
   }
   if (type === 'directory') intake.addFolder(name);
-  else intake.refuse(`Expected files and folders only but received ${quote(name)}, which is ${isSparse ? 'sparse' : `a ${type}`}`);
+  else
+    intake.refuse(`Expected files and folders only but received ${quote(name)}, which is ${isSparse ? 'sparse' : `a ${type}`}`);
   for await (const _ of content);
 }
 
@@ -78,7 +79,7 @@ function strange(what: string): AppError {
 
 /** The client went away, or the disk failed: that is no fault of the tar's. */
 function isFromLine(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string';
+  return error instanceof Error && 'code' in error && /^E[A-Z]+$/.test(String(error.code));
 }
 
 function asError(thrown: unknown): Error {

@@ -37,7 +37,7 @@ const COUNTS: EngineCounts = {
 };
 
 const render = (metrics: Metrics) =>
-  metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12, disk: { bytes: 300, maxBytes: 900 } });
+  metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12, disk: { bytes: 300, maxBytes: 900 }, storeBytes: 1300 });
 
 function filled(): Metrics {
   const metrics = new Metrics();
@@ -105,6 +105,7 @@ describe('Metrics', () => {
       'graft_adapter_cache_capacity_bytes{tier="ram"} 1000',
       'graft_adapter_cache_bytes{tier="disk"} 300',
       'graft_adapter_cache_capacity_bytes{tier="disk"} 900',
+      'graft_adapter_store_bytes 1300',
       'graft_adapters_resident 5',
       'graft_adapters_registered 12',
       'graft_adapter_leases 6',
