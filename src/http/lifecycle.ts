@@ -301,7 +301,7 @@ function optionalJson(): RequestHandler[] {
 }
 
 /** Who changed what: the request's own line does not have its path. */
-function note({ log }: Services, res: Response, name: string, action: string, after: object): void {
+export function note({ log }: Services, res: Response, name: string, action: string, after: object): void {
   const { id, tenantName } = exchangeOf(res);
   log.info({ id, ...(tenantName ? { tenant: tenantName } : {}), adapter: name, action, ...after }, 'adapter changed');
 }

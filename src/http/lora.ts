@@ -11,7 +11,7 @@ import { isBelow, takeFolder } from '../store/copy.js';
 import { isName, NAME_FORM } from '../store/reference.js';
 import { exchangeOf } from './exchange.js';
 import { Scope } from './generation.js';
-import { checkFree, lifecycleOf } from './lifecycle.js';
+import { checkFree, lifecycleOf, note } from './lifecycle.js';
 import { bodyOf, jsonBody } from './multipart.js';
 import type { Route } from './route.js';
 import { boolean, check, type Fields, type Values } from './schema.js';
@@ -62,7 +62,7 @@ export function loraRoutes(services: Services): Route[] {
     route('load_lora_adapter', "Load an adapter from a folder, as vLLM's clients do", loadFields, (req, res) =>
       load(services, req, res),
     ),
-    route('unload_lora_adapter', "Forget an adapter, as vLLM's clients do", unloadFields, (req) => unload(services, req)),
+    route('unload_lora_adapter', "Forget an adapter, as vLLM's clients do", unloadFields, (req, res) => unload(services, req, res)),
   ];
 }
 
@@ -85,7 +85,9 @@ async function load(services: Services, req: Request, res: Response): Promise<st
   const scope = new Scope(exchange, config.requestTimeoutMs);
   try {
     const { folder, root } = await placeOf(services, scope, name, place);
-    await publisher.publish({ name, by: exchange.tenant.name, isCurrent: true }, (intake) => takeFolder(folder, root, intake));
+    const publication = { name, by: exchange.tenant.name, isCurrent: true };
+    const { version } = await publisher.publish(publication, (intake) => takeFolder(folder, root, intake));
+    note(services, res, name, 'publish', { version: version.version, digest: version.digest });
     const { adapter } = await catalogue.select(name, scope);
     engine.prefetch([adapter.ref]);
     return `Success: LoRA adapter '${name}' added successfully.`;
@@ -94,12 +96,13 @@ async function load(services: Services, req: Request, res: Response): Promise<st
   }
 }
 
-async function unload(services: Services, req: Request): Promise<string> {
+async function unload(services: Services, req: Request, res: Response): Promise<string> {
   const { store } = lifecycleOf(services);
   const { lora_name: name } = check(unloadFields, bodyOf(req).value, false) as Values<typeof unloadFields>;
   if (!name) throw new AppError('invalid_request', "'lora_name' needs to be provided to unload a LoRA adapter.");
   if (!(await store.delete(name)))
     throw new AppError('adapter_not_found', `The lora adapter '${name}' cannot be found.`, { param: 'lora_name' });
+  note(services, res, name, 'delete', {});
   return `Success: LoRA adapter '${name}' removed successfully.`;
 }
 
