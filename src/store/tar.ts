@@ -23,7 +23,10 @@ export async function takeTar(body: AsyncIterable<Uint8Array>, intake: Intake): 
     for await (const entry of parser) await takeEntry(entry, intake, meter);
     await fed;
   } catch (error) {
-    throw error instanceof AppError || isFromLine(error) ? error : strange(asError(error).message);
+    if (error instanceof AppError || isFromLine(error)) throw error;
+    // What the parser says of a file's end that does not come.
+    const { message } = asError(error);
+    throw strange(message === 'Stream was destroyed' ? 'Unexpected end of data' : message);
   } finally {
     parser.destroy(null);
   }
