@@ -1,5 +1,8 @@
 /** Tars as no honest program writes them: every field as one likes. */
 
+import { readdir, readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+
 export interface TarEntry {
   readonly name: string;
   readonly content?: Uint8Array | string;
@@ -60,4 +63,12 @@ function writeSize(header: Buffer, bytes: number): void {
 
 function bytesOf(content: Uint8Array | string): Uint8Array {
   return typeof content === 'string' ? new TextEncoder().encode(content) : content;
+}
+
+/** An honest one, of the files of a folder. */
+export async function tarOfFolder(folder: string, around = ''): Promise<Uint8Array> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const paths = entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath, entry.name)));
+  const files = paths.map(async (path) => ({ name: `${around}${path}`, content: await readFile(join(folder, path)) }));
+  return tarOf(await Promise.all(files));
 }
