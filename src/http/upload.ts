@@ -42,7 +42,7 @@ export async function receive(req: Request, res: Response, intake: Intake): Prom
     else await takeTar(req.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>, intake);
     signal.throwIfAborted();
   } catch (error) {
-    if (signal.aborted || req.destroyed)
+    if (signal.aborted || (req.destroyed && !req.complete))
       throw new AppError('cancelled', 'The client went away before its request was complete', { cause: error });
     throw error;
   }
@@ -61,7 +61,8 @@ function receiveForm(req: Request, res: Response, intake: Intake): Promise<void>
   return new Promise((resolve, reject) => {
     const take = async (name: string, stream: Readable): Promise<void> => {
       try {
-        await intake.addFile(name, stream as AsyncIterable<Uint8Array>);
+        // Left early, it stays open: multer would take its end for a broken form.
+        await intake.addFile(name, stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>);
       } catch (error) {
         reject(asError(error));
         throw error;
