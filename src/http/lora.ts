@@ -62,7 +62,9 @@ export function loraRoutes(services: Services): Route[] {
     route('load_lora_adapter', "Load an adapter from a folder, as vLLM's clients do", loadFields, (req, res) =>
       load(services, req, res),
     ),
-    route('unload_lora_adapter', "Forget an adapter, as vLLM's clients do", unloadFields, (req, res) => unload(services, req, res)),
+    route('unload_lora_adapter', "Forget an adapter, as vLLM's clients do", unloadFields, (req, res) =>
+      unload(services, req, res),
+    ),
   ];
 }
 

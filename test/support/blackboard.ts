@@ -5,7 +5,7 @@ import type { Entry } from '../../src/store/entry.js';
 import type { AdapterStore } from '../../src/store/store.js';
 import { digestOfSeed, type TestPublisher } from './versions.js';
 
-export const SEEDS = [1, 2, 3, 4];
+const SEEDS = [1, 2, 3, 4];
 export const DIGESTS = new Map(SEEDS.map((seed) => [digestOfSeed(seed), seed]));
 
 /** Changes of names. */
@@ -60,7 +60,7 @@ export class Name {
   }
 
   copy(): Name {
-    return Object.assign(new Name(), structuredClone({ ...this }));
+    return Object.assign(new Name(), structuredClone(this));
   }
 
   publish(seed: number, isCurrent: boolean): void {
@@ -138,7 +138,7 @@ export class Name {
   }
 }
 
-export const NO_NAME = 'no such name';
+const NO_NAME = 'no such name';
 
 /** Does it to a store. Resolves to what is said to it: nothing where it is done. */
 export async function applyTo(store: AdapterStore, publisher: TestPublisher, command: Command): Promise<string | undefined> {

@@ -21,7 +21,7 @@ const adapter = (version: number, prompt = ''): StoredAdapter => ({
 /** A letter a token. */
 const tokenizer = {
   eosIds: [],
-  encode: (text: string) => [...text].map((letter) => letter.codePointAt(0) ?? 0),
+  encode: (text: string) => Array.from(text, (letter) => letter.codePointAt(0) ?? 0),
   isSpecial: () => false,
   decode: (ids: readonly number[]) => String.fromCodePoint(...ids),
 } as unknown as Tokenizer;
