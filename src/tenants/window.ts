@@ -1,0 +1,84 @@
+/**
+ * Windows: counts that begin anew. The first taking of a name opens its window, which ends a fixed time later and takes the count along, so that
+ * no two clocks have to agree. The counting is rate-limiter-flexible's. What this adds: a taking is all or nothing, and what is given back goes
+ * to the window that it was taken from, or nowhere.
+ */
+import { type RateLimiterAbstract, RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
+
+/** Longest time that a store may take to answer. In its last moment a window gets nothing back: that could arrive in the one after it. */
+export const ANSWER_MS = 250;
+
+/** How full a window is. */
+export interface Level {
+  readonly limit: number;
+  readonly remaining: number;
+  /** Until all of it is there again; 0 where nothing is taken. */
+  readonly resetMs: number;
+}
+
+export interface Taking extends Level {
+  /** Where it is not, nothing was taken; what was asked for is there after `resetMs`. */
+  readonly isGranted: boolean;
+  giveBack(points: number): Promise<void>;
+}
+
+export class Windows {
+  readonly #limiterOf: (limit: number) => RateLimiterAbstract;
+  /** By limit: a limiter has one for all its names. */
+  readonly #limiters = new Map<number, RateLimiterAbstract>();
+
+  /** `limiterOf`: a limiter that takes all or nothing. */
+  constructor(limiterOf: (limit: number) => RateLimiterAbstract) {
+    this.#limiterOf = limiterOf;
+  }
+
+  /** Takes points, at most `limit` of them. Throws what the store throws. */
+  async take(name: string, points: number, limit: number): Promise<Taking> {
+    const limiter = this.#limiter(limit);
+    const askedMs = performance.now();
+    let isGranted = true;
+    const result = await limiter.consume(name, points).catch((refusal: unknown) => {
+      if (!(refusal instanceof RateLimiterRes)) throw refusal;
+      isGranted = false;
+      return refusal;
+    });
+    const endMs = askedMs + result.msBeforeNext;
+    const giveBack = async (unused: number): Promise<void> => {
+      if (isGranted && performance.now() < endMs - ANSWER_MS) await limiter.reward(name, unused);
+    };
+    // A refusal says what would have been taken.
+    const spent = isGranted ? result.consumedPoints : result.consumedPoints - points;
+    return { ...levelOf(limit, spent, result), isGranted, giveBack };
+  }
+
+  async level(name: string, limit: number): Promise<Level> {
+    const result = await this.#limiter(limit).get(name);
+    return result ? levelOf(limit, result.consumedPoints, result) : { limit, remaining: limit, resetMs: 0 };
+  }
+
+  #limiter(limit: number): RateLimiterAbstract {
+    const limiter = this.#limiters.get(limit) ?? this.#limiterOf(limit);
+    this.#limiters.set(limit, limiter);
+    return limiter;
+  }
+}
+
+/** Windows of this process alone. */
+export function memoryWindows(seconds: number): Windows {
+  return new Windows((points) => new MemoryLimiter({ points, duration: seconds }));
+}
+
+class MemoryLimiter extends RateLimiterMemory {
+  override async consume(name: string | number, points = 1): Promise<RateLimiterRes> {
+    try {
+      return await super.consume(name, points);
+    } catch (refusal) {
+      await this.reward(name, points);
+      throw refusal;
+    }
+  }
+}
+
+function levelOf(limit: number, spent: number, { msBeforeNext }: RateLimiterRes): Level {
+  return { limit, remaining: Math.max(0, limit - spent), resetMs: Math.max(0, msBeforeNext) };
+}
