@@ -30,8 +30,11 @@ export interface About {
   readonly errors: readonly ErrorCode[];
 }
 
-/** Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. */
-export function mount(app: Express, tenants: Tenants, routes: readonly Route[]): void {
+/**
+ * Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. `arrive` runs once it is known
+ * which tenant asks.
+ */
+export function mount(app: Express, tenants: Tenants, arrive: RequestHandler, routes: readonly Route[]): void {
   for (const path of new Set(routes.map((route) => route.path))) {
     const own = routes.filter((route) => route.path === path);
     const allowed = own.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]));
@@ -41,6 +44,9 @@ export function mount(app: Express, tenants: Tenants, routes: readonly Route[]):
       res.set('allow', allowed.join(', '));
       throw new AppError('method_not_allowed', `Expected ${allowed.join(' or ')} for ${path} but received ${req.method}`);
     });
-    for (const { method, access, handlers } of own) app[method](path, authenticate(tenants, access), ...handlers);
+    for (const { method, access, handlers } of own) {
+      const counted = access === 'tenant' ? [arrive] : [];
+      app[method](path, authenticate(tenants, access), ...counted, ...handlers);
+    }
   }
 }
