@@ -1,12 +1,20 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Quota } from '../../../src/tenants/quota.js';
 import { RedisStore } from '../../../src/tenants/redis.js';
-import { hasRedis, TestRedis, withRedis } from '../../support/redis.js';
+import { freePort, hasRedis, TestRedis, withRedis } from '../../support/redis.js';
 import { until } from '../../support/server.js';
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 
 /** What a store's watch was told, in order; failures only counted. */
 class Watch {
@@ -186,6 +194,45 @@ describe.runIf(hasRedis)(`a Redis with a password${withRedis}`, () => {
     } finally {
       await redis.kill();
     }
+  });
+});
+
+describe.runIf(hasRedis && hasOpenssl)(`a Redis behind TLS${withRedis || ' (skipped: openssl is not installed)'}`, () => {
+  let folder: string;
+  let redis: TestRedis;
+  let url: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'graft-redis-'));
+    const [key, certificate] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];
+    const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+    spawnSync('openssl', [...request, ...subject, '-keyout', key, '-out', certificate]);
+    const tlsPort = await freePort();
+    const files = ['--tls-cert-file', certificate, '--tls-key-file', key, '--tls-auth-clients', 'no'];
+    redis = await TestRedis.start('--tls-port', String(tlsPort), ...files);
+    url = `rediss://127.0.0.1:${tlsPort}`;
+  });
+  afterAll(async () => {
+    await redis.kill();
+    await rm(folder, { recursive: true });
+  });
+
+  test('is not believed with a certificate that nobody vouches for', async () => {
+    const { watch } = await open(url);
+    expect(watch.told).toEqual([expect.stringMatching(/^away: .*self-signed certificate/)]);
+  });
+
+  test('is used where its authority is among NODE_EXTRA_CA_CERTS', () => {
+    const program = `
+      const { RedisStore } = await import(${JSON.stringify(new URL('../../../src/tenants/redis.ts', import.meta.url).href)});
+      const store = await RedisStore.open(${JSON.stringify(url)}, { failed() {}, away: console.log, back() {} });
+      console.log((await store.use(({ tokens }) => tokens.take('acme', 1, 100))).remaining);
+      store.close();`;
+    const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+    const env = { ...process.env, NODE_EXTRA_CA_CERTS: path.join(folder, 'cert.pem') };
+    const args = ['--import', tsx, '--input-type=module', '-e', program];
+    const { stdout } = spawnSync(process.execPath, args, { env, encoding: 'utf8' });
+    expect(stdout).toBe('99\n');
   });
 });
 
