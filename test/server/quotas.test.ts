@@ -13,6 +13,7 @@ const TENANTS = {
   'key-of-slow': limited('slow', { requestsPerSecond: 2 }),
   'key-of-client': limited('client', { requestsPerSecond: 1 }),
   'key-of-single': limited('single', { concurrent: 1 }),
+  'key-of-waiting': limited('waiting', { requestsPerSecond: 1000, concurrent: 1 }),
   'key-of-small': limited('small', { imageBytes: 2_000, maxTokens: 5 }),
   // Each test that counts tokens has a tenant of its own: a minute is longer than a test.
   ...Object.fromEntries(
@@ -33,7 +34,9 @@ interface Answer {
 }
 
 function ask(url: string, name: string, init: RequestInit = {}): Promise<Response> {
-  return fetch(url, { ...init, headers: { ...init.headers, authorization: `Bearer key-of-${name}` } });
+  const headers = new Headers(init.headers);
+  headers.set('authorization', `Bearer key-of-${name}`);
+  return fetch(url, { ...init, headers });
 }
 
 async function answerOf(response: Response): Promise<Answer> {
@@ -345,6 +348,19 @@ describe.runIf(hasRedis)(`two servers and one Redis${withRedis}`, () => {
     await until(async () => (await tokensLeft('shared', one)) === 100 && (await tokensLeft('shared', other)) === 100);
     const { body } = await complete('shared', { max_tokens: 50 }, one);
     await until(async () => (await tokensLeft('shared', other)) === 100 - (body.usage?.['total_tokens'] ?? 0));
+  });
+
+  test('who leaves while Redis is waited for holds no turn and no place', async () => {
+    const one = await start({ redis: redis.url });
+    servers = [one];
+    redis.pause();
+    const init = { ...json({ model: 'tiny', prompt: 'a' }), signal: AbortSignal.timeout(50) };
+    await expect(ask(`${one.url}/v1/completions`, 'waiting', init)).rejects.toThrow();
+    await until(async () => (await metric('graft_tenant_requests_total{tenant="waiting",outcome="cancelled"}', one)) === 1);
+    redis.resume();
+    await until(async () => (await complete('waiting', {}, one)).status === 200);
+    expect((await complete('waiting', {}, one)).status).toBe(200);
+    expect(await metric('graft_queue_length', one)).toBe(0);
   });
 
   test('a request that runs while Redis is lost ends well, and so does one after', async () => {

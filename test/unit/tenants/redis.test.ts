@@ -14,7 +14,8 @@ import { RedisStore } from '../../../src/tenants/redis.js';
 import { freePort, hasRedis, TestRedis, withRedis } from '../../support/redis.js';
 import { until } from '../../support/server.js';
 
-const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
+const OPENSSL = 'openssl';
+const hasOpenssl = spawnSync(OPENSSL, ['version']).status === 0;
 
 /** What a store's watch was told, in order; failures only counted. */
 class Watch {
@@ -206,7 +207,7 @@ describe.runIf(hasRedis && hasOpenssl)(`a Redis behind TLS${withRedis || ' (skip
     const [key, certificate] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];
     const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
     const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-    spawnSync('openssl', [...request, ...subject, '-keyout', key, '-out', certificate]);
+    spawnSync(OPENSSL, [...request, ...subject, '-keyout', key, '-out', certificate]);
     const tlsPort = await freePort();
     const files = ['--tls-cert-file', certificate, '--tls-key-file', key, '--tls-auth-clients', 'no'];
     redis = await TestRedis.start('--tls-port', String(tlsPort), ...files);
