@@ -26,7 +26,10 @@ export interface About {
   /** The fields of a JSON body (and of a form where `form` is set), or a schema of one's own. */
   readonly body?: { readonly fields: Fields; readonly form?: true } | { readonly schema: z.ZodType; readonly type: string };
   readonly reply: { readonly status?: number; readonly type?: string; readonly schema: z.ZodType };
-  /** What this route can fail with, besides what every route can: invalid_api_key, method_not_allowed, internal. */
+  /**
+   * What this route can fail with, besides what every route can: invalid_api_key, method_not_allowed, internal; and every route of tenants:
+   * rate_limit_exceeded, quota_unavailable.
+   */
   readonly errors: readonly ErrorCode[];
 }
 
