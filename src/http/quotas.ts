@@ -44,7 +44,7 @@ export class Quotas {
         'requestsPerSecond',
         new AppError(
           'rate_limit_exceeded',
-          `Expected at most ${requests.limit} requests a second of tenant ${tenant.name} but received more: please retry in ${retryAfterS} s`,
+          `Expected at most ${tenant.limits.requestsPerSecond} requests a second of tenant ${tenant.name} but received more: please retry in ${retryAfterS} s`,
           { retryAfterS },
         ),
       );

@@ -5,10 +5,10 @@
  */
 import { AppError } from '../errors.js';
 import type { Tenant } from './tenant.js';
-import { type Level, memoryWindows, type Taking, type Windows } from './window.js';
+import { type Level, memoryWindows, type Rate, type Taking, type Windows } from './window.js';
 
-export const REQUEST_WINDOW_S = 1;
-export const TOKEN_WINDOW_S = 60;
+const MINUTE_S = 60;
+const DAY_S = 86_400;
 
 export interface Counters {
   readonly requests: Windows;
@@ -59,9 +59,11 @@ export class Quota {
   async arrive({ name, limits }: Tenant): Promise<Arrival> {
     const { requestsPerSecond, tokensPerMinute } = limits;
     const [requests, tokens] = await Promise.all([
-      requestsPerSecond === null ? null : this.#count(({ requests }) => requests.take(name, 1, requestsPerSecond)),
+      requestsPerSecond === null ? null : this.#count(({ requests }) => requests.take(name, 1, rateOf(requestsPerSecond))),
       // Only told: where it cannot be looked up it is left out.
-      tokensPerMinute === null ? null : this.#count(({ tokens }) => tokens.level(name, tokensPerMinute)).catch(() => null),
+      tokensPerMinute === null
+        ? null
+        : this.#count(({ tokens }) => tokens.level(name, perMinute(tokensPerMinute))).catch(() => null),
     ]);
     return { requests: requests?.value ?? null, tokens: tokens?.value ?? null };
   }
@@ -83,7 +85,7 @@ export class Quota {
 
   /** Takes the tokens that a request can use at most, of `limit` in a minute. Throws `quota_unavailable`. */
   async reserve(name: string, tokens: number, limit: number): Promise<Reservation> {
-    const { value: taking, store } = await this.#count((counters) => counters.tokens.take(name, tokens, limit));
+    const { value: taking, store } = await this.#count((counters) => counters.tokens.take(name, tokens, perMinute(limit)));
     let isOpen = taking.isGranted;
     const settle = async (usedTokens: number): Promise<void> => {
       const unused = isOpen ? tokens - usedTokens : 0;
@@ -113,8 +115,22 @@ export class Quota {
   }
 }
 
+/** Requests a second as whole requests in whole seconds, of which there is at least one: 2.5 are 5 in 2. */
+export function rateOf(perSecond: number): Rate {
+  for (let seconds = 1; seconds <= MINUTE_S; seconds++) {
+    const points = Math.round(perSecond * seconds);
+    if (points > 0 && Math.abs(points - perSecond * seconds) < 1e-9) return { points, seconds };
+  }
+  const seconds = Math.min(DAY_S, Math.ceil(1 / perSecond));
+  return { points: Math.max(1, Math.floor(perSecond * seconds)), seconds };
+}
+
+function perMinute(points: number): Rate {
+  return { points, seconds: MINUTE_S };
+}
+
 class MemoryStore implements Store {
-  readonly #counters = { requests: memoryWindows(REQUEST_WINDOW_S), tokens: memoryWindows(TOKEN_WINDOW_S) };
+  readonly #counters = { requests: memoryWindows(), tokens: memoryWindows() };
 
   use<T>(work: (counters: Counters) => Promise<T>): Promise<T> {
     return work(this.#counters);

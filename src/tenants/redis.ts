@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
-import { type Counters, REQUEST_WINDOW_S, type Store, TOKEN_WINDOW_S } from './quota.js';
+import type { Counters, Store } from './quota.js';
 import { ANSWER_MS, Windows } from './window.js';
 
 const CONNECT_MS = 2_000;
@@ -61,10 +61,7 @@ export class RedisStore implements Store {
     this.#watch = watch;
     this.#client.on('error', (error: unknown) => this.#lost(error));
     this.#client.on('ready', () => this.#found());
-    this.#counters = {
-      requests: this.#windows('requests', REQUEST_WINDOW_S),
-      tokens: this.#windows('tokens', TOKEN_WINDOW_S),
-    };
+    this.#counters = { requests: this.#windows('requests'), tokens: this.#windows('tokens') };
   }
 
   /** Resolves when it is connected, or is not in time; it goes on trying. `url`: redis://... or rediss://... */
@@ -112,9 +109,9 @@ export class RedisStore implements Store {
     this.#watch.back();
   }
 
-  #windows(kind: keyof Counters, seconds: number): Windows {
+  #windows(kind: keyof Counters): Windows {
     return new Windows(
-      (points) =>
+      ({ points, seconds }) =>
         new RateLimiterRedis({
           storeClient: this.#client,
           keyPrefix: `${PREFIX}:${kind}`,

@@ -8,6 +8,12 @@ import { type RateLimiterAbstract, RateLimiterMemory, RateLimiterRes } from 'rat
 /** Longest time that a store may take to answer. In its last moment a window gets nothing back: that could arrive in the one after it. */
 export const ANSWER_MS = 250;
 
+/** So many points in so many seconds. Whole numbers. */
+export interface Rate {
+  readonly points: number;
+  readonly seconds: number;
+}
+
 /** How full a window is. */
 export interface Level {
   readonly limit: number;
@@ -23,18 +29,18 @@ export interface Taking extends Level {
 }
 
 export class Windows {
-  readonly #limiterOf: (limit: number) => RateLimiterAbstract;
-  /** By limit: a limiter has one for all its names. */
-  readonly #limiters = new Map<number, RateLimiterAbstract>();
+  readonly #limiterOf: (rate: Rate) => RateLimiterAbstract;
+  /** By rate: a limiter has one for all its names. */
+  readonly #limiters = new Map<string, RateLimiterAbstract>();
 
   /** `limiterOf`: a limiter that takes all or nothing. */
-  constructor(limiterOf: (limit: number) => RateLimiterAbstract) {
+  constructor(limiterOf: (rate: Rate) => RateLimiterAbstract) {
     this.#limiterOf = limiterOf;
   }
 
-  /** Takes points, at most `limit` of them. Throws what the store throws. */
-  async take(name: string, points: number, limit: number): Promise<Taking> {
-    const limiter = this.#limiter(limit);
+  /** Takes points, at most those of the rate. Throws what the store throws. */
+  async take(name: string, points: number, rate: Rate): Promise<Taking> {
+    const limiter = this.#limiter(rate);
     const askedMs = performance.now();
     let isGranted = true;
     const result = await limiter.consume(name, points).catch((refusal: unknown) => {
@@ -48,24 +54,25 @@ export class Windows {
     };
     // A refusal says what would have been taken.
     const spent = isGranted ? result.consumedPoints : result.consumedPoints - points;
-    return { ...levelOf(limit, spent, result), isGranted, giveBack };
+    return { ...levelOf(rate, spent, result), isGranted, giveBack };
   }
 
-  async level(name: string, limit: number): Promise<Level> {
-    const result = await this.#limiter(limit).get(name);
-    return result ? levelOf(limit, result.consumedPoints, result) : { limit, remaining: limit, resetMs: 0 };
+  async level(name: string, rate: Rate): Promise<Level> {
+    const result = await this.#limiter(rate).get(name);
+    return result ? levelOf(rate, result.consumedPoints, result) : { limit: rate.points, remaining: rate.points, resetMs: 0 };
   }
 
-  #limiter(limit: number): RateLimiterAbstract {
-    const limiter = this.#limiters.get(limit) ?? this.#limiterOf(limit);
-    this.#limiters.set(limit, limiter);
+  #limiter(rate: Rate): RateLimiterAbstract {
+    const key = `${rate.points}/${rate.seconds}`;
+    const limiter = this.#limiters.get(key) ?? this.#limiterOf(rate);
+    this.#limiters.set(key, limiter);
     return limiter;
   }
 }
 
 /** Windows of this process alone. */
-export function memoryWindows(seconds: number): Windows {
-  return new Windows((points) => new MemoryLimiter({ points, duration: seconds }));
+export function memoryWindows(): Windows {
+  return new Windows(({ points, seconds }) => new MemoryLimiter({ points, duration: seconds }));
 }
 
 class MemoryLimiter extends RateLimiterMemory {
@@ -79,6 +86,6 @@ class MemoryLimiter extends RateLimiterMemory {
   }
 }
 
-function levelOf(limit: number, spent: number, { msBeforeNext }: RateLimiterRes): Level {
+function levelOf({ points: limit }: Rate, spent: number, { msBeforeNext }: RateLimiterRes): Level {
   return { limit, remaining: Math.max(0, limit - spent), resetMs: Math.max(0, msBeforeNext) };
 }

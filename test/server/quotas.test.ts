@@ -3,9 +3,9 @@ import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ConfigKey } from '../../src/config.js';
 import type { Tenant } from '../../src/tenants/tenant.js';
+import { limited, tenantsOf } from '../support/keys.js';
 import { hasRedis, TestRedis, withRedis } from '../support/redis.js';
 import { type Body, events, formOf, noisePng, startTinyServer, type TinyServer, until } from '../support/server.js';
-import { limited, tenantsOf } from '../support/tenants.js';
 
 const TENANTS = {
   'key-of-admin': limited('admin', {}, { isAdmin: true }),

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { type Counters, Quota, type Store } from '../../../src/tenants/quota.js';
+import { type Counters, Quota, rateOf, type Store } from '../../../src/tenants/quota.js';
 import { memoryWindows } from '../../../src/tenants/window.js';
-import { limited } from '../../support/tenants.js';
+import { limited } from '../../support/keys.js';
 
 /** A store that can be away. */
 class FakeStore implements Store {
-  readonly counters: Counters = { requests: memoryWindows(60), tokens: memoryWindows(60) };
+  readonly counters: Counters = { requests: memoryWindows(), tokens: memoryWindows() };
   isAway = false;
   closed = 0;
 
@@ -19,8 +19,8 @@ class FakeStore implements Store {
 }
 
 const alone = () => new Quota({ shared: null, failure: 'open' });
-const remaining = async (store: Store, name: string, limit: number): Promise<number> =>
-  store.use(async ({ tokens }) => (await tokens.level(name, limit)).remaining);
+const remaining = async (store: Store, name: string, points: number): Promise<number> =>
+  store.use(async ({ tokens }) => (await tokens.level(name, { points, seconds: 60 })).remaining);
 
 describe('requests and tokens', () => {
   test('a tenant without limits is not counted, whatever becomes of the store', async () => {
@@ -139,4 +139,19 @@ describe('a store that several servers share', () => {
     shared.isAway = false;
     expect(await quota.arrive(tenant)).toMatchObject({ requests: { isGranted: true } });
   });
+});
+
+test.each([
+  [1, 1, 1],
+  [10, 10, 1],
+  [2.5, 5, 2],
+  [0.5, 1, 2],
+  [0.1, 1, 10],
+  [0.3, 3, 10],
+  [1 / 3, 1, 3],
+  [Math.PI, 3, 1],
+  [0.001, 1, 1000],
+  [1e-9, 1, 86_400],
+])('%d requests a second are %d in %d s', (perSecond, points, seconds) => {
+  expect(rateOf(perSecond)).toEqual({ points, seconds });
 });

@@ -43,8 +43,10 @@ afterEach(() => {
   for (const store of stores.splice(0)) store.close();
 });
 
-const take = (store: RedisStore, points: number, limit: number) => store.use(({ tokens }) => tokens.take('acme', points, limit));
-const level = (store: RedisStore, limit: number) => store.use(({ tokens }) => tokens.level('acme', limit));
+const perMinute = (points: number) => ({ points, seconds: 60 });
+const take = (store: RedisStore, points: number, limit: number) =>
+  store.use(({ tokens }) => tokens.take('acme', points, perMinute(limit)));
+const level = (store: RedisStore, limit: number) => store.use(({ tokens }) => tokens.level('acme', perMinute(limit)));
 
 describe.runIf(hasRedis)(`windows in Redis${withRedis}`, () => {
   let redis: TestRedis;
@@ -227,7 +229,7 @@ describe.runIf(hasRedis && hasOpenssl)(`a Redis behind TLS${withRedis || ' (skip
     const program = `
       const { RedisStore } = await import(${JSON.stringify(new URL('../../../src/tenants/redis.ts', import.meta.url).href)});
       const store = await RedisStore.open(${JSON.stringify(url)}, { failed() {}, away: console.log, back() {} });
-      console.log((await store.use(({ tokens }) => tokens.take('acme', 1, 100))).remaining);
+      console.log((await store.use(({ tokens }) => tokens.take('acme', 1, { points: 100, seconds: 60 }))).remaining);
       store.close();`;
     const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
     const env = { ...process.env, NODE_EXTRA_CA_CERTS: path.join(folder, 'cert.pem') };
