@@ -123,7 +123,10 @@ export class Metrics {
     'tenant',
     'limit',
   ]);
-  readonly #quotaStoreFailures = this.#counter('quota_store_failures_total', 'Times that Redis was to count for a quota and did not answer');
+  readonly #quotaStoreFailures = this.#counter(
+    'quota_store_failures_total',
+    'Times that Redis was to count for a quota and did not answer',
+  );
 
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
