@@ -19,6 +19,7 @@ import { TextStream } from '../serving/text.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
 import type { Exchange } from './exchange.js';
+import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
 import type { Services } from './services.js';
 
@@ -108,43 +109,67 @@ interface Job {
   readonly target: Target;
   readonly input: GenerateInput;
   readonly events: AsyncIterableIterator<GenerationEvent>;
+  /** Until it is complete: what it has used so far. */
+  readonly used: { -readonly [Kind in keyof Used]: number };
 }
+
+const NOTHING: Used = { imageTokens: 0, promptTokens: 0, completionTokens: 0 };
 
 export class Generation {
   readonly #services: Services;
   readonly #ask: Ask;
   readonly #scope: Scope;
+  readonly #charge: Charge;
   readonly #pixels: Pixels | null;
   readonly #jobs: ReadonlyMap<Target, Job>;
 
-  private constructor(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, jobs: ReadonlyMap<Target, Job>) {
+  private constructor(
+    services: Services,
+    ask: Ask,
+    scope: Scope,
+    charge: Charge,
+    pixels: Pixels | null,
+    jobs: ReadonlyMap<Target, Job>,
+  ) {
     this.#services = services;
     this.#ask = ask;
     this.#scope = scope;
+    this.#charge = charge;
     this.#pixels = pixels;
     this.#jobs = jobs;
   }
 
-  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed. */
-  static submit(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, targets: readonly Target[]): Generation {
+  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed, and is charged for what it used. */
+  static submit(
+    services: Services,
+    ask: Ask,
+    scope: Scope,
+    charge: Charge,
+    pixels: Pixels | null,
+    targets: readonly Target[],
+  ): Generation {
     const inputs = targets.map((target) => inputOf(services, ask, scope, target));
     const streams = services.engine.generate(pixels, inputs, scope.signal);
     const jobs = targets.map(
-      (target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const,
+      (target, index) => [target, { target, input: inputs[index], events: streams[index], used: { ...NOTHING } } as Job] as const,
     );
-    return new Generation(services, ask, scope, pixels, new Map(jobs));
+    return new Generation(services, ask, scope, charge, pixels, new Map(jobs));
   }
 
   /** Follows one target to its end; text is told as it becomes final. Throws AppError. */
   async follow(target: Target, onText: OnText): Promise<Generated> {
     const job = this.#jobs.get(target);
     if (!job) throw new TypeError('Expected a target that was submitted');
+    let used: Used = job.used;
     try {
       const generated = await this.#follow(job, onText);
+      used = generated;
       for (const { finishReason } of generated.texts) this.#services.metrics.finished(finishReason);
       return generated;
     } catch (error) {
       throw this.#scope.explain(error);
+    } finally {
+      this.#charge.add(used);
     }
   }
 
@@ -160,10 +185,12 @@ export class Generation {
     for await (const event of this.#events(job)) {
       if (event.type === 'started') {
         start = withFetch(event.start, job.target);
+        Object.assign(job.used, { imageTokens: start.imageTokens, promptTokens: start.promptTokens });
       } else if (event.type === 'token') {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
-        if (tokens++ === 0) metrics.firstToken(this.#scope.elapsedMs / 1000);
+        job.used.completionTokens = ++tokens;
+        if (tokens === 1) metrics.firstToken(this.#scope.elapsedMs / 1000);
         const gapMs = voice.gapMs();
         if (gapMs !== null) metrics.nextToken(gapMs / 1000);
         const text = voice.push(event.tokenId);
