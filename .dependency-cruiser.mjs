@@ -27,6 +27,7 @@ const IMPORTS = {
     'images/client',
     'images/protocol',
     'images/remote',
+    'adapter/blend',
     'adapter/registry',
     'tenants/',
     'config',

@@ -10,6 +10,7 @@ import type { ChatAsk, ChatParser } from './dialect.js';
 import { exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, type GeneratedText, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
+import { adapterBody } from './selection.js';
 import type { Services } from './services.js';
 import { readyInfo, timingsBody } from './submission.js';
 
@@ -17,11 +18,11 @@ export function chatRoute(services: Services, parser: ChatParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
     const ask = parser.parse(bodyOf(req).value);
-    const { model, image } = ask;
+    const { named, image } = ask;
     const { tenant } = exchangeOf(res);
     const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
-    await answer(services, res, { ask, model, image, plan }, writingOf).catch((error: unknown) => {
+    await answer(services, res, { ask, named, image, plan }, writingOf).catch((error: unknown) => {
       throw inPlace(error, ask);
     });
   };
@@ -126,7 +127,7 @@ class ChatCompletion implements Writing {
       // What the answer depends on besides the adapter.
       system_fingerprint: this.#backbone,
       service_tier: 'default',
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      adapter: adapter && adapterBody(adapter),
     };
   }
 }

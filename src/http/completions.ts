@@ -5,6 +5,7 @@ import { answer, type Writing } from './answer.js';
 import { checkPrompt, type Generated, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
 import type { CompletionAsk, RequestParser } from './schema.js';
+import { adapterBody } from './selection.js';
 import type { Services } from './services.js';
 import { readyInfo, timingsBody } from './submission.js';
 
@@ -14,7 +15,7 @@ export function completionRoute(services: Services, parser: RequestParser) {
     const ask = parser.completion(bodyOf(req).value);
     checkPrompt(services, info, ask.prompt, false);
     const plan = () => ({ promptOf: () => ask.prompt, continues: true });
-    await answer(services, res, { ask, model: ask.model, image: null, plan }, (target) => new Completion(ask, target));
+    await answer(services, res, { ask, named: ask.named, image: null, plan }, (target) => new Completion(ask, target));
   };
 }
 
@@ -59,7 +60,7 @@ class Completion implements Writing {
       object: 'text_completion',
       created: this.#created,
       model: this.#ask.model,
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      adapter: adapter && adapterBody(adapter),
     };
   }
 }

@@ -5,13 +5,22 @@
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { type MessagePrompt, readMessages } from './messages.js';
-import { type Ask, askOf, boolean, check, type Field, name, type RequestLimits, samplingFields, type Values } from './schema.js';
+import {
+  type Ask,
+  adapter,
+  askOf,
+  boolean,
+  check,
+  type Field,
+  type ModelAsk,
+  model,
+  modelOf,
+  type RequestLimits,
+  samplingFields,
+  type Values,
+} from './schema.js';
 
-export interface ChatAsk extends Ask, MessagePrompt {
-  /** The backbone's name, or an adapter's. */
-  readonly model: string;
-  /** The field that it came in. */
-  readonly modelField: 'model' | 'adapter';
+export interface ChatAsk extends Ask, ModelAsk, MessagePrompt {
   /** Whether a stream ends with an event of its usage. */
   readonly includeUsage: boolean;
 }
@@ -57,8 +66,8 @@ function chatFields(limits: RequestLimits) {
   const sampling = samplingFields(limits);
   return {
     messages: { schema: z.array(z.unknown()).min(1), expected: 'a list with one user message', form: 'text' as const },
-    model: { ...name, expected: 'the name of the backbone or of an adapter' },
-    adapter: name,
+    model,
+    adapter,
     ...sampling,
     max_completion_tokens: sampling.max_tokens,
     stream_options: field(
@@ -76,23 +85,19 @@ type Tokens = ChatBody['max_tokens'];
 /** Checks and completes requests for chat completions. It is made once: building schemas takes longer than using them. */
 export class ChatParser {
   readonly #limits: RequestLimits;
+  readonly #backbone: string;
   readonly #fields;
 
-  constructor(limits: RequestLimits) {
+  constructor(limits: RequestLimits, backbone: string) {
     this.#limits = limits;
+    this.#backbone = backbone;
     this.#fields = chatFields(limits);
   }
 
   /** Throws `invalid_request` or `unknown_field`. */
   parse(body: unknown): ChatAsk {
     const value = check(this.#fields, body, false) as ChatBody;
-    if (value.model != null && value.adapter != null)
-      throw new AppError('invalid_request', 'adapter: Expected one of adapter and model but received both', { param: 'adapter' });
-    const model = value.model ?? value.adapter;
-    if (model == null)
-      throw new AppError('invalid_request', 'model: Expected the name of the backbone or of an adapter but received nothing', {
-        param: 'model',
-      });
+    const asked = modelOf(value, this.#backbone);
     if (value.stream_options != null && value.stream !== true)
       throw new AppError('invalid_request', 'stream_options: Expected none without stream but received some', {
         param: 'stream_options',
@@ -100,8 +105,7 @@ export class ChatParser {
     return {
       ...askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits),
       ...readMessages(value.messages),
-      model,
-      modelField: value.model == null ? 'adapter' : 'model',
+      ...asked,
       includeUsage: value.stream_options?.include_usage ?? false,
     };
   }

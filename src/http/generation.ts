@@ -20,6 +20,7 @@ import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
 import type { Exchange } from './exchange.js';
 import type { Ask } from './schema.js';
+import { reselect } from './selection.js';
 import type { Services } from './services.js';
 
 /** The time a request has, what ends it early, and what it holds until then. */
@@ -189,9 +190,7 @@ export class Generation {
     } catch (error) {
       const { adapter } = job.target;
       if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
-      const { catalogue } = this.#services;
-      await catalogue.refresh(adapter);
-      const selected = await catalogue.select(adapter.name, this.#scope);
+      const selected = await reselect(this.#services.catalogue, adapter, this.#scope);
       job.target.adapter = selected.adapter;
       job.target.fetchMs += selected.fetchMs;
     }

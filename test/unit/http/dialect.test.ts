@@ -5,7 +5,7 @@ import { AppError } from '../../../src/errors.js';
 import { ChatParser } from '../../../src/http/dialect.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
-const parser = new ChatParser(LIMITS);
+const parser = new ChatParser(LIMITS, 'tiny');
 const user = (content: unknown) => [{ role: 'user', content }];
 const chat = (body: object) => parser.parse({ model: 'm', messages: user('hello'), ...body });
 const say = (...parts: readonly unknown[]) => chat({ messages: user(parts) });
@@ -25,7 +25,19 @@ describe('what is asked', () => {
     });
     expect(say(image(new Uint8Array(3)))).toMatchObject({ prompt: null, image: new Uint8Array(3) });
     expect(chat({ messages: user('') })).toMatchObject({ prompt: null, image: null });
-    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', modelField: 'adapter' });
+    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
+  });
+
+  test('an adapter beside the backbone, which OpenAI’s clients name because they must name a model; and a blend', () => {
+    const blend = {
+      blend: [
+        { name: 'a', weight: 0.7 },
+        { name: 'b', weight: -0.3 },
+      ],
+    };
+    expect(chat({ model: 'tiny', adapter: 'a' })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
+    expect(chat({ model: 'tiny', adapter: blend })).toMatchObject({ model: '0.7*a+-0.3*b', named: blend, modelField: 'adapter' });
+    expect(chat({ model: 'tiny' })).toMatchObject({ model: 'tiny', named: 'tiny', modelField: 'model' });
   });
 
   test('sampling is that of captions, and max_completion_tokens another word for max_tokens', () => {
@@ -110,7 +122,9 @@ describe('what is refused', () => {
     ['messages', 'hello', 'Expected a list with one user message'],
     ['model', '../m', 'Expected the name of the backbone or of an adapter'],
     ['model', null, 'Expected the name of the backbone or of an adapter but received nothing'],
-    ['adapter', 'a', 'Expected one of adapter and model but received both'],
+    ['adapter', 'a', 'Expected one of adapter and model (or the backbone, tiny, as model) but received both'],
+    ['adapter', { blend: [] }, 'adapter.blend: Expected 2 to 8 adapters but received []'],
+    ['model', { blend: [] }, 'Expected the name of the backbone or of an adapter but received {"blend":[]}'],
     ['messagse', [], 'Expected only messages, model,'],
   ])('%s: %j', (param, value, message) => {
     expect(() => chat({ [param]: value })).toThrow(refusal(param, message));
