@@ -22,6 +22,7 @@ const IMPORTS = {
   serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'runtime/'],
   http: [
     'serving/client',
+    'serving/likelihood',
     'serving/protocol',
     'serving/text',
     'images/client',

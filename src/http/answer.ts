@@ -5,7 +5,7 @@ import { AppError } from '../errors.js';
 import type { Named } from './blend.js';
 import { errorBody } from './errors.js';
 import { exchangeOf } from './exchange.js';
-import { type Generated, type Generation, Scope, type Target } from './generation.js';
+import { type Generated, type Generation, Scope, type Target, type TextPiece } from './generation.js';
 import type { Ask } from './schema.js';
 import { note, select } from './selection.js';
 import type { Services } from './services.js';
@@ -26,7 +26,7 @@ export interface Question {
 export interface Writing {
   whole(generated: Generated): object;
   /** Events for a piece of text. */
-  piece(index: number, text: string): readonly object[];
+  piece(piece: TextPiece): readonly object[];
   /** Events after the last piece. */
   end(generated: Generated): readonly object[];
 }
@@ -39,6 +39,12 @@ export async function answer(
   { ask, named, image, plan }: Question,
   writingOf: (target: Target) => Writing,
 ): Promise<void> {
+  if (ask.sampling.logprobs !== undefined && services.tokenizer.pieces === null)
+    throw new AppError(
+      'invalid_request',
+      'logprobs: Expected none (the tokenizer of this backbone does not say which bytes a token is) but received some',
+      { param: 'logprobs' },
+    );
   const exchange = exchangeOf(res);
   const scope = new Scope(exchange, ask.timeoutMs);
   try {
@@ -63,8 +69,8 @@ async function stream(
   onError: (error: AppError) => void,
 ): Promise<void> {
   try {
-    const generated = await generation.follow(target, async ({ index, text }) => {
-      for (const event of writing.piece(index, text)) await writer.send(event);
+    const generated = await generation.follow(target, async (piece) => {
+      for (const event of writing.piece(piece)) await writer.send(event);
     });
     for (const event of writing.end(generated)) await writer.send(event);
   } catch (error) {

@@ -17,7 +17,9 @@ import {
   modelOf,
   type RequestLimits,
   samplingFields,
+  topCount,
   type Values,
+  withLogprobs,
 } from './schema.js';
 
 export interface ChatAsk extends Ask, ModelAsk, MessagePrompt {
@@ -35,12 +37,13 @@ const empty = z.array(z.never());
 const zero = field(z.literal(0), '0 or null (repetition_penalty is what this server has)');
 const text = field(z.string(), 'a text');
 
+/** OpenAI's bound for chat. */
+const MAX_TOP_LOGPROBS = 20;
+
 /** Fields of OpenAI's, as far as they ask for nothing, or say what changes no answer. */
 const NEUTRAL = {
   response_format: field(z.strictObject({ type: z.literal('text') }), '{"type":"text"} or null (answers are plain text here)'),
   modalities: field(z.tuple([z.literal('text')]), '["text"] or null (answers are text here)'),
-  logprobs: field(z.literal(false), 'false or null (probabilities are not told here)'),
-  top_logprobs: field(z.literal(0), '0 or null (probabilities are not told here)'),
   logit_bias: field(z.strictObject({}), '{} or null (probabilities are not changed by token here)'),
   frequency_penalty: zero,
   presence_penalty: zero,
@@ -70,6 +73,8 @@ function chatFields(limits: RequestLimits) {
     adapter,
     ...sampling,
     max_completion_tokens: sampling.max_tokens,
+    logprobs: boolean,
+    top_logprobs: topCount(MAX_TOP_LOGPROBS),
     stream_options: field(
       z.strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.literal(false).nullish() }),
       'an object with include_usage (true or false), and at most include_obfuscation (false) beside it',
@@ -102,13 +107,24 @@ export class ChatParser {
       throw new AppError('invalid_request', 'stream_options: Expected none without stream but received some', {
         param: 'stream_options',
       });
+    const ask = askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits);
     return {
-      ...askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits),
+      ...withLogprobs(ask, logprobsOf(value)),
       ...readMessages(value.messages),
       ...asked,
       includeUsage: value.stream_options?.include_usage ?? false,
     };
   }
+}
+
+/** How many of the most likely tokens are told with each; undefined where nothing is. */
+function logprobsOf({ logprobs, top_logprobs: top }: ChatBody): number | undefined {
+  if (logprobs === true) return top ?? 0;
+  if (top)
+    throw new AppError('invalid_request', `top_logprobs: Expected 0 or null without logprobs (true) but received ${top}`, {
+      param: 'top_logprobs',
+    });
+  return undefined;
 }
 
 /** OpenAI has two names for it, an old one and a new one. */

@@ -20,6 +20,8 @@ const MAX_ADAPTERS = 64;
 const DEFAULT_MAX_TOKENS = 40;
 const MAX_STOPS = 4;
 const MAX_STOP_CHARACTERS = 256;
+/** OpenAI's bound for completions. */
+const MAX_LOGPROBS = 5;
 /** A name, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
 const ADAPTER_NAME = /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
 
@@ -49,6 +51,8 @@ export const adapter = {
   parts: blend,
 };
 export const model = { ...name, expected: 'the name of the backbone or of an adapter' };
+/** How many of the most likely tokens are told with each. */
+export const topCount = (most: number) => number(z.int().min(0).max(most), `an integer from 0 to ${most}`);
 const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
 /** Fields that every generating route knows. */
@@ -101,7 +105,13 @@ function captionFields(limits: RequestLimits) {
 }
 
 function completionFields(limits: RequestLimits) {
-  return { model, adapter, prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) }, ...samplingFields(limits) };
+  return {
+    model,
+    adapter,
+    prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) },
+    logprobs: topCount(MAX_LOGPROBS),
+    ...samplingFields(limits),
+  };
 }
 
 export type Values<Known extends Fields> = { readonly [Key in keyof Known]: z.output<Known[Key]['schema']> };
@@ -189,7 +199,8 @@ export class RequestParser {
   /** A request for text. Throws `invalid_request` or `unknown_field`. */
   completion(body: unknown): CompletionAsk {
     const value = check(this.#completionFields, body, false) as CompletionBody;
-    return { ...askOf(value, this.#limits), ...modelOf(value, this.#backbone), prompt: value.prompt };
+    const ask = withLogprobs(askOf(value, this.#limits), value.logprobs ?? undefined);
+    return { ...ask, ...modelOf(value, this.#backbone), prompt: value.prompt };
   }
 }
 
@@ -232,6 +243,19 @@ export function askOf(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimi
   checkTogether(sampling);
   const stop = typeof value.stop === 'string' ? [value.stop] : (value.stop ?? []);
   return { sampling, stop, stream: value.stream ?? false, timeoutMs: value.timeout_ms ?? timeoutMs };
+}
+
+/** Asks how likely each token was, beside so many of the most likely. Throws `invalid_request` for beams, of which no token stands before the end. */
+export function withLogprobs(ask: Ask, count: number | undefined): Ask {
+  if (count === undefined) return ask;
+  const { numBeams } = ask.sampling;
+  if (numBeams > 1)
+    throw new AppError(
+      'invalid_request',
+      `logprobs: Expected none with num_beams above 1 (a beam is chosen as a whole) but received some with ${numBeams}`,
+      { param: 'logprobs' },
+    );
+  return { ...ask, sampling: { ...ask.sampling, logprobs: count } };
 }
 
 /** What is right alone and wrong together. */

@@ -83,6 +83,18 @@ describe('what is asked', () => {
     expect(chat(Object.fromEntries(Object.keys(nothing).map((key) => [key, null])))).toEqual(chat({}));
   });
 
+  test('how likely each token was, beside so many of the most likely; not of beams', () => {
+    expect(chat({ logprobs: true }).sampling.logprobs).toBe(0);
+    expect(chat({ logprobs: true, top_logprobs: 20, n: 2, temperature: 1 }).sampling.logprobs).toBe(20);
+    expect(chat({ logprobs: null, top_logprobs: null }).sampling).not.toHaveProperty('logprobs');
+    expect(() => chat({ logprobs: true, num_beams: 2 })).toThrow(
+      refusal(
+        'logprobs',
+        'logprobs: Expected none with num_beams above 1 (a beam is chosen as a whole) but received some with 2',
+      ),
+    );
+  });
+
   test('usage in a stream', () => {
     expect(chat({ stream: true, stream_options: { include_usage: true, include_obfuscation: false } }).includeUsage).toBe(true);
     expect(chat({ stream: true, stream_options: {} }).includeUsage).toBe(false);
@@ -94,8 +106,9 @@ describe('what is refused', () => {
     ['response_format', { type: 'json_object' }, 'Expected {"type":"text"} or null (answers are plain text here) but received'],
     ['response_format', { type: 'text', strict: true }, 'but received {"type":"text","strict":true}'],
     ['modalities', ['text', 'audio'], 'Expected ["text"] or null (answers are text here) but received ["text","audio"]'],
-    ['logprobs', true, 'Expected false or null'],
-    ['top_logprobs', 3, 'Expected 0 or null'],
+    ['logprobs', 3, 'Expected true or false but received 3'],
+    ['top_logprobs', 3, 'Expected 0 or null without logprobs (true) but received 3'],
+    ['top_logprobs', 21, 'Expected an integer from 0 to 20 but received 21'],
     ['logit_bias', { 50: 1 }, 'Expected {} or null'],
     ['frequency_penalty', 0.5, 'Expected 0 or null (repetition_penalty is what this server has) but received 0.5'],
     ['presence_penalty', -1, 'Expected 0 or null (repetition_penalty is what this server has) but received -1'],
@@ -131,7 +144,7 @@ describe('what is refused', () => {
   });
 
   test('several at once are named at once; two different limits; usage without a stream', () => {
-    expect(() => chat({ logprobs: true, store: true })).toThrow(
+    expect(() => chat({ logprobs: 'yes', store: true })).toThrow(
       expect.objectContaining({ faults: [expect.stringContaining('logprobs: '), expect.stringContaining('store: ')] }),
     );
     expect(() => chat({ max_tokens: 5, max_completion_tokens: 6 })).toThrow(

@@ -136,6 +136,15 @@ test('RequestParser.completion wants a model and a prompt, and knows no image', 
   );
 });
 
+test('RequestParser.completion asks how likely tokens were, beside 0 to 5 of the most likely', () => {
+  const complete = (body: object) => parser.completion({ model: 'm', prompt: '', ...body });
+  expect([0, 5].map((logprobs) => complete({ logprobs }).sampling.logprobs)).toEqual([0, 5]);
+  expect(complete({ logprobs: null }).sampling).not.toHaveProperty('logprobs');
+  expect(() => complete({ logprobs: 6 })).toThrow('logprobs: Expected an integer from 0 to 5 but received 6');
+  expect(() => complete({ logprobs: true })).toThrow('logprobs: Expected an integer from 0 to 5 but received true');
+  expect(() => complete({ logprobs: 0, num_beams: 2 })).toThrow('logprobs: Expected none with num_beams above 1');
+});
+
 describe('a blend', () => {
   const part = (name: unknown, weight: unknown) => ({ name, weight });
   const pair = { blend: [part('a', 0.7), part('tenant/b', -4)] };
