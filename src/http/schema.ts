@@ -40,7 +40,7 @@ export type Fields = Readonly<Record<string, Field>>;
 const number = (schema: z.ZodType<number>, expected: string) => ({ schema: schema.nullish(), expected, form: 'number' as const });
 export const boolean = { schema: z.boolean().nullish(), expected: 'true or false', form: 'boolean' as const };
 const adapterName = z.string().regex(ADAPTER_NAME);
-export const name = { schema: adapterName.nullish(), expected: 'an adapter name', form: 'text' as const };
+const name = { schema: adapterName.nullish(), expected: 'an adapter name', form: 'text' as const };
 const blend = blendSchema(ADAPTER_NAME);
 const named = z.union([adapterName, blend]);
 /** One adapter, or a blend. */

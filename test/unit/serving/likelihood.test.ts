@@ -78,12 +78,12 @@ describe.each(['byte fallback', 'byte level'])('tokens of a %s tokenizer', (kind
         const { pieces, text } = run(tokenizer, tokenizer.encode(written).slice(1), [], []);
         const tokens = pieces.flatMap((piece) => piece.tokens);
         expect(bytesOf(tokens).equals(Buffer.from(text))).toBe(true);
-        const characters = [...text];
+        const characters = Array.from(text);
         for (const [index, { offset, token }] of tokens.entries()) {
           const before = bytesOf(tokens.slice(0, index));
           // Whole characters before it: of half a one there is U+FFFD at the end.
-          expect([...decoded(before).replace(/\uFFFD$/, '')]).toEqual(characters.slice(0, offset));
-          if (!token.includes('\uFFFD')) expect(characters.slice(offset, offset + [...token].length).join('')).toBe(token);
+          expect(Array.from(decoded(before).replace(/\uFFFD$/, ''))).toEqual(characters.slice(0, offset));
+          if (!token.includes('\uFFFD')) expect(characters.slice(offset, offset + Array.from(token).length).join('')).toBe(token);
         }
       }),
       { numRuns: 300 },
@@ -99,7 +99,7 @@ describe.each(['byte fallback', 'byte level'])('tokens of a %s tokenizer', (kind
         let before = 0;
         let seen = 0;
         for (const piece of pieces) {
-          const after = before + [...piece.text].length;
+          const after = before + Array.from(piece.text).length;
           for (const { offset } of piece.tokens) {
             expect(offset).toBeGreaterThanOrEqual(before);
             expect(offset < after || (!stopped && offset === after)).toBe(true);
@@ -112,7 +112,7 @@ describe.each(['byte fallback', 'byte level'])('tokens of a %s tokenizer', (kind
         // The token in which a stop string begins is told whole.
         if (stopped) expect(all.startsWith(text)).toBe(true);
         else expect(all).toBe(text);
-        if (stopped && tokens.length > 0) expect([...text].length).toBeGreaterThan(tokens.at(-1)?.offset as number);
+        if (stopped && tokens.length > 0) expect(Array.from(text).length).toBeGreaterThan(tokens.at(-1)?.offset as number);
         expect(seen).toBe(tokens.length);
       }),
       { numRuns: 400 },
