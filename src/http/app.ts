@@ -40,7 +40,7 @@ export function routes(services: Services): Route[] {
     timeoutMs: config.requestTimeoutMs,
     maxBatch: config.maxBatch,
   };
-  const parser = new RequestParser(limits);
+  const parser = new RequestParser(limits, services.backbone);
   const admit = [quotas.enter, admission.middleware];
   const admitImage = [quotas.announce, ...admit];
   const pages = [...playgroundRoutes()].map(([path, handler]): Route => get(path, 'open', handler));
@@ -51,7 +51,7 @@ export function routes(services: Services): Route[] {
       '/v1/chat/completions',
       ...admitImage,
       ...imageJsonBody(config.maxImageBytes, IMAGE_PATH),
-      chatRoute(services, new ChatParser(limits)),
+      chatRoute(services, new ChatParser(limits, services.backbone)),
     ),
     get('/v1/models', 'tenant', modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelRoute(services)),
@@ -77,7 +77,7 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
     // A connection that stays open would send its next request to a server that is going away.
     if (admission.draining) res.set('connection', 'close');
     res.once('close', () => {
-      const { id, route, tenantName, error, adapters, elapsedMs } = exchangeOf(res);
+      const { id, route, tenantName, error, adapters, blends, elapsedMs } = exchangeOf(res);
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
@@ -91,6 +91,7 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
         status: cancelled ? 499 : (error?.status ?? res.statusCode),
         ms: Math.round(elapsedMs * 10) / 10,
         adapters,
+        ...(blends.length > 0 ? { blends } : {}),
         outcome,
       };
       if (error?.status === 500) log.error({ ...line, err: error.cause ?? error }, error.message);

@@ -19,6 +19,8 @@ export class Exchange {
   error: AppError | undefined;
   /** Digests of the adapters that it asked for. */
   readonly adapters: string[] = [];
+  /** Of those that are blends: what is mixed. */
+  readonly blends: object[] = [];
   readonly #res: Response;
   /** Called once the request waits nowhere in the front end any more. */
   arrived: () => void = () => {};
