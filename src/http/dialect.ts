@@ -109,8 +109,8 @@ export class ChatParser {
       });
     const ask = askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits);
     return {
-      ...(value.max_completion_tokens == null ? {} : { maxTokensField: 'max_completion_tokens' }),
       ...withLogprobs(ask, logprobsOf(value)),
+      ...(value.max_completion_tokens == null ? {} : { maxTokensField: 'max_completion_tokens' }),
       ...readMessages(value.messages),
       ...asked,
       includeUsage: value.stream_options?.include_usage ?? false,
