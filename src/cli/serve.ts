@@ -18,6 +18,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openQuotas } from './quotas.js';
 import { openStore, startLifecycle } from './store.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
@@ -100,6 +101,7 @@ export async function startServer(
   const admission = new Admission(engine, config.queueLimit);
   const lifecycle = store && startLifecycle(store, { config, engine, tokenizer, admission, metrics, log });
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
+  const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
     config,
     backbone: backbone.name,
@@ -111,6 +113,7 @@ export async function startServer(
     sources,
     lifecycle,
     tenants,
+    quotas,
     tokenizer,
     metrics,
     admission,
@@ -126,6 +129,7 @@ export async function startServer(
       await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), store?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      quotas.close();
     })();
     return closing;
   };

@@ -12,6 +12,7 @@ import type { AdapterStore } from '../store/store.js';
 import type { Tenants } from '../tenants/tenants.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
+import type { Quotas } from './quotas.js';
 import type { Shadows } from './shadows.js';
 
 /** What there is for adapters that are published to a server. */
@@ -38,6 +39,7 @@ export interface Services {
   /** null on a server without a store. */
   readonly lifecycle: Lifecycle | null;
   readonly tenants: Tenants;
+  readonly quotas: Quotas;
   readonly tokenizer: Tokenizer;
   readonly metrics: Metrics;
   readonly admission: Admission;
