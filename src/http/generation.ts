@@ -194,9 +194,12 @@ export class Generation {
     }
   }
 
+  /** When the reply is over, so that nothing of it waits. */
   #shade({ target, input }: Job, texts: readonly GeneratedText[]): void {
-    const { id: requestId } = this.#scope;
-    this.#services.lifecycle?.shadows.offer({ requestId, target, pixels: this.#pixels, input, stop: this.#ask.stop, texts });
+    const shadows = this.#services.lifecycle?.shadows;
+    if (!shadows) return;
+    const answered = { requestId: this.#scope.id, target, pixels: this.#pixels, input, stop: this.#ask.stop, texts };
+    this.#scope.keep(() => shadows.offer(answered));
   }
 
   async #follow(job: Job, onText: OnText): Promise<Generated> {

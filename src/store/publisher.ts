@@ -27,12 +27,14 @@ export interface Publication {
   readonly isCurrent: boolean;
 }
 
-/** Each may lie on the disk twice for a moment, and in memory once it is checked. */
-const MAX_CONCURRENT = 4;
+/** What is under way takes room on the disk, whether it comes fast or slowly. One publisher does not keep all others away. */
+const MAX_CONCURRENT = 16;
+const MAX_OF_ONE = 4;
 
 export class Publisher {
   readonly #options: PublisherOptions;
-  #running = 0;
+  /** Who publishes what is under way. */
+  readonly #running: string[] = [];
   /** One is checked at a time: it may take twice its bytes of memory. */
   #lastCheck: Promise<unknown> = Promise.resolve();
 
@@ -56,13 +58,13 @@ export class Publisher {
   }
 
   async #publish({ name, by, isCurrent }: Publication, fill: (intake: Intake) => Promise<void>): Promise<Published> {
-    if (this.#running >= MAX_CONCURRENT)
-      throw new AppError(
-        'queue_full',
-        `Expected fewer than ${MAX_CONCURRENT} adapters that are published now: please retry later`,
-      );
+    const isFull = this.#running.length >= MAX_CONCURRENT;
+    if (isFull || this.#running.filter((one) => one === by).length >= MAX_OF_ONE) {
+      const most = isFull ? MAX_CONCURRENT : MAX_OF_ONE;
+      throw new AppError('queue_full', `Expected fewer than ${most} adapters that are published at once: please retry later`);
+    }
     const { store, maxBytes } = this.#options;
-    this.#running++;
+    this.#running.push(by);
     try {
       const room = await store.reserve();
       const intake = new Intake({ folder: room.folder, maxBytes });
@@ -81,7 +83,7 @@ export class Publisher {
         void over.then(() => room.end());
       }
     } finally {
-      this.#running--;
+      this.#running.splice(this.#running.indexOf(by), 1);
     }
   }
 

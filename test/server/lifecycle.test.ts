@@ -64,6 +64,17 @@ describe('publishing', () => {
     });
   });
 
+  test('versions are parts of a blend', async () => {
+    const image = await readFile(path.join(SHIPPED, '../models/scenes/example.jpg'), 'base64');
+    const adapter = { blend: [1, 2].map((version) => ({ name: `team/words@${version}`, weight: version === 1 ? 1 : 0 })) };
+    const { body } = await store.ask('POST', '/v1/captions', { image, adapter });
+    expect(body.captions?.[0]?.text).toBe(SAID['english']);
+    expect(body.adapter).toMatchObject({
+      name: '1*team/words@1+0*team/words@2',
+      blend: [{ digest: digests.get('english') }, { digest: digests.get('french') }],
+    });
+  });
+
   test('current=false publishes beside what serves', async () => {
     await store.publish('team/calm', 'english');
     expect(await store.publish('team/calm', 'french', '?current=false')).toMatchObject({ status: 201, body: { version: 2 } });

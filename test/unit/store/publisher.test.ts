@@ -77,6 +77,22 @@ describe('the engine', () => {
     expect(most).toBe(1);
     expect((await publisher.publish('a5', 5)).version.version).toBe(1);
   });
+
+  it('somebody who publishes much keeps nobody else away, until all together are too many', async () => {
+    let go: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const publisher = new TestPublisher(store, { check: () => gate });
+    const from = (by: string, count: number) => Array.from({ length: count }, () => publisher.publish(`${by}/x`, 1, { by }));
+    const many = ['a', 'b', 'c', 'd'].flatMap((by) => from(by, 5));
+    const late = from('e', 1);
+    const settled = Promise.allSettled([...many, ...late]);
+    go();
+    const refused = (await settled).flatMap((one) => (one.status === 'rejected' ? [(one.reason as Error).message] : []));
+    const said = (most: number) => `Expected fewer than ${most} adapters that are published at once: please retry later`;
+    expect(refused).toEqual([said(4), said(4), said(4), said(16), said(16)]);
+  });
 });
 
 describe('files', () => {
