@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import { type MessagePrompt, readMessages } from './messages.js';
+import { MESSAGES, type MessagePrompt, readMessages } from './messages.js';
 import { type Ask, askOf, boolean, check, type Field, name, type RequestLimits, samplingFields, type Values } from './schema.js';
 
 export interface ChatAsk extends Ask, MessagePrompt {
@@ -56,7 +56,12 @@ const NEUTRAL = {
 function chatFields(limits: RequestLimits) {
   const sampling = samplingFields(limits);
   return {
-    messages: { schema: z.array(z.unknown()).min(1), expected: 'a list with one user message', form: 'text' as const },
+    messages: {
+      schema: z.array(z.unknown()).min(1),
+      expected: 'a list with one user message',
+      form: 'text' as const,
+      described: MESSAGES,
+    },
     model: { ...name, expected: 'the name of the backbone or of an adapter' },
     adapter: name,
     ...sampling,
@@ -76,16 +81,16 @@ type Tokens = ChatBody['max_tokens'];
 /** Checks and completes requests for chat completions. It is made once: building schemas takes longer than using them. */
 export class ChatParser {
   readonly #limits: RequestLimits;
-  readonly #fields;
+  readonly fields;
 
   constructor(limits: RequestLimits) {
     this.#limits = limits;
-    this.#fields = chatFields(limits);
+    this.fields = chatFields(limits);
   }
 
   /** Throws `invalid_request` or `unknown_field`. */
   parse(body: unknown): ChatAsk {
-    const value = check(this.#fields, body, false) as ChatBody;
+    const value = check(this.fields, body, false) as ChatBody;
     if (value.model != null && value.adapter != null)
       throw new AppError('invalid_request', 'adapter: Expected one of adapter and model but received both', { param: 'adapter' });
     const model = value.model ?? value.adapter;

@@ -2,13 +2,29 @@
  * The messages of a chat request as what there is here: one text to go on from, and at most one image. A conversation would need the
  * backbone's chat template; without one its turns would run into each other, so that whatever is no single question is refused.
  */
+import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { MAX_PROMPT_CHARACTERS, show } from './schema.js';
 
 const MAX_PARTS = 64;
-const DETAILS: readonly unknown[] = [undefined, null, 'auto', 'low', 'high'];
+const DETAILS = ['auto', 'low', 'high'] as const;
 /** Where the one image of a request stands, for whoever lifts it out of the body. */
 export const IMAGE_PATH = ['messages', '*', 'content', '*', 'image_url', 'url'];
+
+const PART = z.union([
+  z.strictObject({ type: z.literal('text'), text: z.string() }),
+  z.strictObject({
+    type: z.literal('image_url'),
+    image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(DETAILS).nullish() }),
+  }),
+]);
+
+/** What `readMessages` takes, for the description of the API. It checks by itself: its messages have the place of the fault, and never an image. */
+export const MESSAGES = z
+  .array(
+    z.strictObject({ role: z.literal('user'), content: z.union([z.string(), z.array(PART).min(1).max(MAX_PARTS)]) }),
+  )
+  .length(1);
 
 export interface MessagePrompt {
   /** null where there is no text: the adapter's own. */
@@ -71,7 +87,8 @@ function partOf(value: unknown, param: string): Part {
 /** How closely to look (`detail`) is the vision encoder's affair. */
 function imageOf(value: unknown, param: string): Part {
   const { url, detail } = objectAt(value, param, ['url', 'detail']);
-  if (!DETAILS.includes(detail)) throw fault(`${param}.detail`, '"auto", "low", "high" or null', show(detail));
+  if (detail != null && !(DETAILS as readonly unknown[]).includes(detail))
+    throw fault(`${param}.detail`, '"auto", "low", "high" or null', show(detail));
   if (url instanceof Uint8Array || (typeof url === 'string' && url !== '')) return { image: url, param: `${param}.url` };
   throw fault(`${param}.url`, 'a data URI or a URL', show(url));
 }
