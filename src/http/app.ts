@@ -84,7 +84,12 @@ export function routes(services: Services): Route[] {
     get('/health/live', 'open', liveAbout, liveRoute),
     get('/health/ready', 'open', readyAbout, readyRoute(services)),
     get('/metrics', 'admin', metricsAbout, metricsRoute(services)),
-    get('/openapi.json', 'open', descriptionAbout, openApiRoute(() => table, services.tenants)),
+    get(
+      '/openapi.json',
+      'open',
+      descriptionAbout,
+      openApiRoute(() => table, services.tenants),
+    ),
     ...docsRoutes(),
     ...playgroundRoutes(),
   ];

@@ -30,7 +30,7 @@ const PAGE = `<!doctype html>
     <link rel="stylesheet" href="/docs/swagger-ui.css" />
     <link rel="stylesheet" href="/docs/index.css" />
     <script src="/docs/swagger-ui-bundle.js" defer></script>
-    <script src="/docs/start.js" defer></script>
+    <script src="/docs/start.js" type="module"></script>
   </head>
   <body>
     <main id="docs"></main>
@@ -38,18 +38,29 @@ const PAGE = `<!doctype html>
 </html>
 `;
 
-/** No validator: it would be asked on another server. */
+/** Forms begin empty, and what stays empty is not sent: what the page would make up for every field is no request. No validator: it would be asked on another server. */
 const START = `const dark = matchMedia('(prefers-color-scheme: dark)');
 const colour = () => document.documentElement.classList.toggle('dark-mode', dark.matches);
 dark.addEventListener('change', colour);
 colour();
+
+const spec = await (await fetch('/openapi.json')).json();
+for (const { requestBody } of Object.values(spec.paths).flatMap((path) => Object.values(path)))
+  for (const field of Object.values(requestBody?.content['multipart/form-data']?.schema.properties ?? {}))
+    if (field.format !== 'binary') field.default ??= field.type === 'array' ? [] : '';
+
 SwaggerUIBundle({
-  url: '/openapi.json',
+  spec,
   domNode: document.getElementById('docs'),
   deepLinking: true,
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   validatorUrl: null,
+  requestInterceptor: (request) => {
+    if (request.body instanceof FormData)
+      for (const [name, value] of [...request.body]) if (value === '') request.body.delete(name);
+    return request;
+  },
 });
 `;
 

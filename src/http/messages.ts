@@ -21,9 +21,7 @@ const PART = z.union([
 
 /** What `readMessages` takes, for the description of the API. It checks by itself: its messages have the place of the fault, and never an image. */
 export const MESSAGES = z
-  .array(
-    z.strictObject({ role: z.literal('user'), content: z.union([z.string(), z.array(PART).min(1).max(MAX_PARTS)]) }),
-  )
+  .array(z.strictObject({ role: z.literal('user'), content: z.union([z.string(), z.array(PART).min(1).max(MAX_PARTS)]) }))
   .length(1);
 
 export interface MessagePrompt {

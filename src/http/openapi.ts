@@ -37,11 +37,10 @@ interface ResponseShape {
   readonly content?: Content;
 }
 
-type Content = Readonly<Record<string, { readonly schema: Shape; readonly example?: object }>>;
+type Content = Readonly<Record<string, { readonly schema: Shape; readonly example?: object; readonly examples?: Shape }>>;
 
-const VERSION = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string }
-).version;
+const VERSION = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string })
+  .version;
 
 const ABOUT = `Captions for images, and text, from one frozen backbone and any number of adapters, each of which is chosen by its name in the request and loaded when it
 is asked for.
@@ -52,7 +51,9 @@ is asked for.
 - **Every reply** has an \`x-request-id\`: that of the request, where it has one of letters, digits, dots, dashes and underscores.
 - **Streams** (\`"stream": true\`) are server-sent events, \`data: JSON\` each, with \`data: [DONE]\` at the end. What fails before the first event is an ordinary
   error; what fails later is an event with an \`error\`.
-- **Fields** that a route does not know are refused by their names.`;
+- **Fields** that a route does not know are refused by their names.
+
+This description is at [/openapi.json](/openapi.json), to generate clients from, and at [/docs](/docs), to read.`;
 
 const TAGS: Readonly<Record<Tag, string>> = {
   captions: 'Images to captions, by one adapter or several.',
@@ -199,7 +200,8 @@ function repliesOf({ reply, events }: About, shapes: Shapes): Record<string, Res
 
 /** Its own, and those that every route has that asks for a key. */
 function codesOf({ errors }: About, access: Route['access']): ErrorCode[] {
-  const common: ErrorCode[] = access === 'open' ? [] : access === 'admin' ? ['invalid_api_key', 'not_found'] : ['invalid_api_key'];
+  const common: ErrorCode[] =
+    access === 'open' ? [] : access === 'admin' ? ['invalid_api_key', 'not_found'] : ['invalid_api_key'];
   return [...new Set<ErrorCode>([...errors, ...common, 'internal'])];
 }
 
@@ -210,7 +212,8 @@ function failuresOf(codes: readonly ErrorCode[]): Record<string, ResponseShape> 
       const own = codes.filter((code) => ERRORS[code].status === status);
       const description = own.map((code) => `- \`${code}\`: ${ERRORS[code].meaning}`).join('\n');
       const isRetryable = own.some((code) => ERRORS[code].retryable);
-      return [status, responseOf(description, { 'application/json': { schema: errorOf(own) } }, isRetryable)];
+      const examples = Object.fromEntries(own.map((code) => [code, { value: exampleOf(code) }]));
+      return [status, responseOf(description, { 'application/json': { schema: errorOf(own), examples } }, isRetryable)];
     }),
   );
 }
@@ -219,6 +222,11 @@ function failuresOf(codes: readonly ErrorCode[]): Record<string, ResponseShape> 
 function errorOf(codes: readonly ErrorCode[]): Shape {
   const object = (properties: object): Shape => ({ type: 'object', properties });
   return { allOf: [{ $ref: `${COMPONENTS}Error` }, object({ error: object({ code: { type: 'string', enum: codes } }) })] };
+}
+
+function exampleOf(code: ErrorCode): object {
+  const { type, meaning } = ERRORS[code];
+  return { error: { message: meaning, type, code, param: null } };
 }
 
 function responseOf(description: string, content: Content, isRetryable = false): ResponseShape {

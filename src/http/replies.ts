@@ -127,9 +127,7 @@ export const CHAT_COMPLETION = z
     ...chatHead,
     object: z.literal('chat.completion'),
     choices: z
-      .array(
-        z.strictObject({ index: count, message: z.strictObject(chatMessage), logprobs, finish_reason: finishReason }),
-      )
+      .array(z.strictObject({ index: count, message: z.strictObject(chatMessage), logprobs, finish_reason: finishReason }))
       .min(1),
     usage: chatUsage,
     timings,
