@@ -3,6 +3,7 @@ import type { OpenAI } from 'openai';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../../src/errors.js';
 import { ChatParser } from '../../../src/http/dialect.js';
+import { MESSAGES, readMessages } from '../../../src/http/messages.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
 const parser = new ChatParser(LIMITS);
@@ -173,4 +174,49 @@ describe('what is refused', () => {
       { numRuns: 500 },
     );
   });
+});
+
+test('what is described as messages is what is read as such', () => {
+  const part = { type: 'text', text: 'a' };
+  const contents = [
+    'hello',
+    '',
+    null,
+    3,
+    {},
+    [],
+    [part],
+    [part, image(URI)],
+    [image(URI, { detail: 'low' })],
+    [image(URI, { detail: null })],
+    [image(URI, { detail: 'best' })],
+    [image(URI, { size: 1 })],
+    [image('')],
+    [image(3)],
+    [{ ...part, more: 1 }],
+    [text(3)],
+    [{ type: 'input_audio' }],
+    ['a'],
+    Array(64).fill(part),
+    Array(65).fill(part),
+  ];
+  const messages = [
+    ...contents.map(user),
+    [],
+    [...user('a'), ...user('b')],
+    [{ role: 'system', content: 'a' }],
+    [{ role: 'user' }],
+    [{ role: 'user', content: 'a', name: 'b' }],
+    ['a'],
+  ];
+  const isRead = (given: readonly unknown[]): boolean => {
+    try {
+      readMessages(given);
+      return true;
+    } catch (error) {
+      expect(error).toBeInstanceOf(AppError);
+      return false;
+    }
+  };
+  expect(messages.map((given) => MESSAGES.safeParse(given).success)).toEqual(messages.map(isRead));
 });
