@@ -197,8 +197,8 @@ test('what is described as messages is what is read as such', () => {
     [text(3)],
     [{ type: 'input_audio' }],
     ['a'],
-    Array(64).fill(part),
-    Array(65).fill(part),
+    Array.from({ length: 64 }, () => part),
+    Array.from({ length: 65 }, () => part),
   ];
   const messages = [
     ...contents.map(user),
