@@ -56,8 +56,11 @@ describe('the description', () => {
   test('has schemas that all compile, and no reference to what is not there', () => {
     for (const name of Object.keys(API.components['schemas'] ?? {})) contract.schema('components', 'schemas', name);
     for (const { path, method, operation } of contract.operations) {
-      const types = Object.keys(operation.requestBody?.content ?? {});
-      for (const type of types) contract.schema('paths', path, method.toLowerCase(), 'requestBody', 'content', type, 'schema');
+      const place = ['paths', path, method.toLowerCase()];
+      for (const type of Object.keys(operation.requestBody?.content ?? {}))
+        contract.schema(...place, 'requestBody', 'content', type, 'schema');
+      for (const [status, { content = {} }] of Object.entries(operation.responses))
+        for (const type of Object.keys(content)) contract.schema(...place, 'responses', status, 'content', type, 'schema');
     }
     const references = [...JSON.stringify(API).matchAll(/"\$ref":"#\/(.*?)"/g)].map(([, reference]) => reference ?? '');
     expect(references.length).toBeGreaterThan(50);
@@ -116,7 +119,8 @@ describe('the description', () => {
   });
 
   test('leaves no route without calls, and no error without a way to provoke it', () => {
-    expect(Object.keys(CALLS).sort()).toEqual([...keys].sort());
+    expect(keys.filter((key) => !Object.hasOwn(CALLS, key))).toEqual([]);
+    expect(Object.keys(CALLS).filter((key) => !keys.includes(key))).toEqual([]);
     const unknown = contract.operations.flatMap((described) =>
       provocations(described).flatMap(([code, call]) => (call ? [] : [`${described.key}: ${code}`])),
     );
