@@ -46,7 +46,7 @@ const IMPORTS = {
 const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
-  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
+  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/template', 'backbone/tokenizer', 'backbone/vision/recipe'],
   'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply'],
 };
 
@@ -59,6 +59,7 @@ const HOMES = {
   'prom-client': 'metrics\\.ts$',
   aws4fetch: 'sources/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
+  '@huggingface/jinja': 'backbone/template',
   '@bufbuild/protobuf': 'onnx/',
 };
 

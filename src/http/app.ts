@@ -55,7 +55,7 @@ export function routes(services: Services): Route[] {
     maxBatch: config.maxBatch,
   };
   const parser = new RequestParser(limits);
-  const chatParser = new ChatParser(limits);
+  const chatParser = new ChatParser(limits, services.template !== null);
   const table: Route[] = [
     post(
       '/v1/captions',

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import { MESSAGES, type MessagePrompt, readMessages } from './messages.js';
+import { type MessagePrompt, messagesShape, readMessages } from './messages.js';
 import { type Ask, askOf, boolean, check, type Field, name, type RequestLimits, samplingFields, type Values } from './schema.js';
 
 export interface ChatAsk extends Ask, MessagePrompt {
@@ -53,14 +53,14 @@ const NEUTRAL = {
   prompt_cache_key: text,
 };
 
-function chatFields(limits: RequestLimits) {
+function chatFields(limits: RequestLimits, hasTemplate: boolean) {
   const sampling = samplingFields(limits);
   return {
     messages: {
       schema: z.array(z.unknown()).min(1),
-      expected: 'a list with one user message',
+      expected: hasTemplate ? 'a list of messages' : 'a list with one user message',
       form: 'text' as const,
-      described: MESSAGES,
+      described: messagesShape(hasTemplate),
     },
     model: { ...name, expected: 'the name of the backbone or of an adapter' },
     adapter: name,
@@ -81,11 +81,14 @@ type Tokens = ChatBody['max_tokens'];
 /** Checks and completes requests for chat completions. It is made once: building schemas takes longer than using them. */
 export class ChatParser {
   readonly #limits: RequestLimits;
+  readonly #hasTemplate: boolean;
   readonly fields;
 
-  constructor(limits: RequestLimits) {
+  /** `hasTemplate`: conversations can be written as the backbone wants them. */
+  constructor(limits: RequestLimits, hasTemplate: boolean) {
     this.#limits = limits;
-    this.fields = chatFields(limits);
+    this.#hasTemplate = hasTemplate;
+    this.fields = chatFields(limits, hasTemplate);
   }
 
   /** Throws `invalid_request` or `unknown_field`. */
@@ -104,7 +107,7 @@ export class ChatParser {
       });
     return {
       ...askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits),
-      ...readMessages(value.messages),
+      ...readMessages(value.messages, this.#hasTemplate),
       model,
       modelField: value.model == null ? 'adapter' : 'model',
       includeUsage: value.stream_options?.include_usage ?? false,

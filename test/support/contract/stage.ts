@@ -62,6 +62,7 @@ export function partsOf(parts: Partial<Services>): Services {
   const given: Partial<Services> = {
     config: CONFIG,
     backbone: 'none',
+    template: null,
     tenants: OPEN,
     admission: new Admission({ waiting: 0, info: null }, 1),
     catalogue: new Catalogue({ list: () => [], get: () => undefined, rescan: () => Promise.resolve() }, null),

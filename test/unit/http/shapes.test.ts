@@ -10,7 +10,7 @@ const parser = new RequestParser(LIMITS);
 const tables: readonly (readonly [string, Fields])[] = [
   ['captions', parser.captionFields],
   ['completions', parser.completionFields],
-  ['chat completions', new ChatParser(LIMITS).fields],
+  ['chat completions', new ChatParser(LIMITS, false).fields],
 ];
 const ajv = new Ajv2020({ strict: true, allowUnionTypes: true });
 
