@@ -38,7 +38,7 @@ export function createApp(services: Services): Express {
   app.set('query parser', 'simple');
   app.use(openExchange, observe(services), helmet());
 
-  mount(app, services.tenants, routes(services));
+  mount(app, services.tenants, services.quotas.arrive, routes(services));
   app.use((req: Request) => {
     throw unknownPath(req);
   });
@@ -48,33 +48,29 @@ export function createApp(services: Services): Express {
 
 /** Every route there is. */
 export function routes(services: Services): Route[] {
-  const { config, admission } = services;
+  const { config, admission, quotas } = services;
   const limits = {
     maxTokens: config.maxTokens,
     timeoutMs: config.requestTimeoutMs,
     maxBatch: config.maxBatch,
   };
-  const parser = new RequestParser(limits);
-  const chatParser = new ChatParser(limits, services.template !== null);
+  const parser = new RequestParser(limits, services.backbone);
+  const chatParser = new ChatParser(limits, services.backbone, services.template !== null);
+  const admit = [quotas.enter, admission.middleware];
+  const admitImage = [quotas.announce, ...admit];
   const table: Route[] = [
     post(
       '/v1/captions',
       captionAbout(parser.captionFields),
-      admission.middleware,
+      ...admitImage,
       ...imageBody(config.maxImageBytes),
       captionRoute(services, parser),
     ),
-    post(
-      '/v1/completions',
-      completionAbout(parser.completionFields),
-      admission.middleware,
-      ...jsonBody(),
-      completionRoute(services, parser),
-    ),
+    post('/v1/completions', completionAbout(parser.completionFields), ...admit, ...jsonBody(), completionRoute(services, parser)),
     post(
       '/v1/chat/completions',
       chatAbout(chatParser.fields),
-      admission.middleware,
+      ...admitImage,
       ...imageJsonBody(config.maxImageBytes, IMAGE_PATH),
       chatRoute(services, chatParser),
     ),
@@ -110,10 +106,11 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
     // A connection that stays open would send its next request to a server that is going away.
     if (admission.draining) res.set('connection', 'close');
     res.once('close', () => {
-      const { id, route, tenantName, error, adapters, elapsedMs } = exchangeOf(res);
+      const { id, route, tenantName, error, adapters, blends, elapsedMs } = exchangeOf(res);
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
+      if (tenantName) metrics.tenantRequest(tenantName, outcome);
       const line = {
         id,
         method: req.method,
@@ -123,6 +120,7 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
         status: cancelled ? 499 : (error?.status ?? res.statusCode),
         ms: Math.round(elapsedMs * 10) / 10,
         adapters,
+        ...(blends.length > 0 ? { blends } : {}),
         outcome,
       };
       if (error?.status === 500) log.error({ ...line, err: error.cause ?? error }, error.message);

@@ -7,6 +7,7 @@ import { STATUS_CODES } from 'node:http';
 import type { RequestHandler } from 'express';
 import { ERRORS, type ErrorCode } from '../errors.js';
 import { assetRoute } from './asset.js';
+import type { Access } from './auth.js';
 import { ERROR } from './replies.js';
 import type { About, AboutBody, Route, Tag } from './route.js';
 import { COMPONENTS, type Shape, Shapes } from './shapes.js';
@@ -49,6 +50,8 @@ is asked for.
 - **Errors** have OpenAI's body; \`error.code\` is one of those that the route lists, and \`error.message\` says what was expected and what came.
   A method that a path does not have is a 405 (\`method_not_allowed\`), a path that is none a 404 (\`not_found\`).
 - **Every reply** has an \`x-request-id\`: that of the request, where it has one of letters, digits, dots, dashes and underscores.
+- **Limits** of a tenant, where it has some, are in every reply: \`x-ratelimit-limit-requests\`, \`x-ratelimit-remaining-requests\` and \`x-ratelimit-reset-requests\`, and
+  the same of \`-tokens\`.
 - **Streams** (\`"stream": true\`) are server-sent events, \`data: JSON\` each, with \`data: [DONE]\` at the end. What fails before the first event is an ordinary
   error; what fails later is an event with an \`error\`.
 - **Fields** that a route does not know are refused by their names.
@@ -198,11 +201,15 @@ function repliesOf({ reply, events }: About, shapes: Shapes): Record<string, Res
   };
 }
 
-/** Its own, and those that every route has that asks for a key. */
-function codesOf({ errors }: About, access: Route['access']): ErrorCode[] {
-  const common: ErrorCode[] =
-    access === 'open' ? [] : access === 'admin' ? ['invalid_api_key', 'not_found'] : ['invalid_api_key'];
-  return [...new Set<ErrorCode>([...errors, ...common, 'internal'])];
+/** Those that every route has, by who may come. */
+const COMMON: Readonly<Record<Access, readonly ErrorCode[]>> = {
+  open: ['internal'],
+  tenant: ['invalid_api_key', 'rate_limit_exceeded', 'quota_unavailable', 'internal'],
+  admin: ['invalid_api_key', 'not_found', 'internal'],
+};
+
+function codesOf({ errors }: About, access: Access): ErrorCode[] {
+  return [...new Set([...errors, ...COMMON[access]])];
 }
 
 function failuresOf(codes: readonly ErrorCode[]): Record<string, ResponseShape> {

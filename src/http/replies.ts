@@ -11,11 +11,10 @@ const created = count;
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
 const ms = z.number().min(0);
 const finishReason = z.enum(['stop', 'length']);
-/** There for clients that look for it: probabilities are not told. */
-const logprobs = z.null();
+const blend = z.array(z.strictObject({ name: z.string(), digest, weight: z.number() })).min(2);
 
-/** The version of an adapter that answered. */
-const served = z.strictObject({ name: z.string(), digest }).meta({ id: 'ServedAdapter' });
+/** The version of an adapter that answered, or a blend of several. */
+const served = z.strictObject({ name: z.string(), digest, blend: blend.optional() }).meta({ id: 'ServedAdapter' });
 
 const timings = z
   .strictObject({ queue_ms: ms, adapter_ms: ms, vision_ms: ms, prefill_ms: ms, decode_ms: ms })
@@ -54,7 +53,7 @@ const caption = z
 const captionError = z
   .strictObject({
     object: z.literal('error'),
-    adapter: z.strictObject({ name: z.string(), digest: digest.optional() }),
+    adapter: z.strictObject({ name: z.string(), digest: digest.optional(), blend: blend.optional() }),
     error: failure,
   })
   .meta({ id: 'CaptionError' });
@@ -76,7 +75,18 @@ const captionDelta = z
 export const CAPTION = z.union([caption, captionList]);
 export const CAPTION_EVENT = z.union([captionDelta, caption, captionError]);
 
-const completionChoice = { text: z.string(), index: count, logprobs };
+/** Natural logarithms; what was not asked for is null. */
+const logprob = z.number().max(0);
+
+const completionLogprobs = z
+  .strictObject({
+    tokens: z.array(z.string()),
+    token_logprobs: z.array(logprob),
+    top_logprobs: z.array(z.record(z.string(), logprob)),
+    text_offset: z.array(count),
+  })
+  .meta({ id: 'CompletionLogprobs' });
+const completionChoice = { text: z.string(), index: count, logprobs: completionLogprobs.nullable() };
 const completionHead = {
   id: z.string(),
   object: z.literal('text_completion'),
@@ -106,6 +116,13 @@ const completionChunk = z
 
 export const COMPLETION_EVENT = z.union([completionChunk, errorEvent]);
 
+const token = { token: z.string(), logprob, bytes: z.array(z.int().min(0).max(255)).nullable() };
+const chatLogprobs = z
+  .strictObject({
+    content: z.array(z.strictObject({ ...token, top_logprobs: z.array(z.strictObject(token)) })),
+    refusal: z.null(),
+  })
+  .meta({ id: 'ChatLogprobs' });
 const chatHead = {
   id: z.string(),
   created,
@@ -127,7 +144,14 @@ export const CHAT_COMPLETION = z
     ...chatHead,
     object: z.literal('chat.completion'),
     choices: z
-      .array(z.strictObject({ index: count, message: z.strictObject(chatMessage), logprobs, finish_reason: finishReason }))
+      .array(
+        z.strictObject({
+          index: count,
+          message: z.strictObject(chatMessage),
+          logprobs: chatLogprobs.nullable(),
+          finish_reason: finishReason,
+        }),
+      )
       .min(1),
     usage: chatUsage,
     timings,
@@ -143,7 +167,7 @@ const chatChunk = z
         z.strictObject({
           index: count,
           delta: z.strictObject(chatMessage).partial(),
-          logprobs,
+          logprobs: chatLogprobs.nullable(),
           finish_reason: finishReason.nullable(),
         }),
       )

@@ -37,7 +37,10 @@ export interface About {
   readonly reply: AboutReply | readonly AboutReply[];
   /** An event of the stream that is answered where `stream` is true. */
   readonly events?: z.ZodType;
-  /** What this route can fail with, besides what every route can: `invalid_api_key` and `internal`. Other methods of its path are no failures of its own. */
+  /**
+   * What this route can fail with, besides what every route can that asks for a key: `invalid_api_key`, a tenant's also `rate_limit_exceeded` and
+   * `quota_unavailable`; and every route: `internal`. Other methods of its path are no failures of its own.
+   */
   readonly errors: readonly ErrorCode[];
 }
 
@@ -59,8 +62,11 @@ export interface AboutReply {
   readonly schema?: z.ZodType;
 }
 
-/** Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. */
-export function mount(app: Express, tenants: Tenants, routes: readonly Route[]): void {
+/**
+ * Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. `arrive` runs once it is known
+ * which tenant asks.
+ */
+export function mount(app: Express, tenants: Tenants, arrive: RequestHandler, routes: readonly Route[]): void {
   for (const path of new Set(routes.map((route) => route.path))) {
     const own = routes.filter((route) => route.path === path);
     const allowed = own.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]));
@@ -70,6 +76,9 @@ export function mount(app: Express, tenants: Tenants, routes: readonly Route[]):
       res.set('allow', allowed.join(', '));
       throw new AppError('method_not_allowed', `Expected ${allowed.join(' or ')} for ${path} but received ${req.method}`);
     });
-    for (const { method, access, handlers } of own) app[method](path, authenticate(tenants, access), ...handlers);
+    for (const { method, access, handlers } of own) {
+      const counted = access === 'tenant' ? [arrive] : [];
+      app[method](path, authenticate(tenants, access), ...counted, ...handlers);
+    }
   }
 }

@@ -67,6 +67,11 @@ const ALIKE: Readonly<Partial<Record<ErrorCode, (route: string) => Call>>> = {
   queue_full: (route) => get(route, 'full'),
   engine_unavailable: (route) => get(route, 'loading'),
   shutting_down: (route) => get(route, 'stopping'),
+  quota_unavailable: (route) => get(route, 'uncounted'),
+  rate_limit_exceeded: (route) => async (stage) => {
+    await fetch(stage.at('limited', '/v1/models'));
+    return get(route, 'limited')(stage);
+  },
 };
 
 /** Errors that no test can provoke, and why. */

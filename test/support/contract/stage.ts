@@ -10,23 +10,37 @@ import { AppError } from '../../../src/errors.js';
 import { Admission } from '../../../src/http/admission.js';
 import { createApp } from '../../../src/http/app.js';
 import { Catalogue } from '../../../src/http/catalogue.js';
+import { Quotas } from '../../../src/http/quotas.js';
 import type { Services } from '../../../src/http/services.js';
 import { Metrics } from '../../../src/metrics.js';
-import { Tenant } from '../../../src/tenants/tenant.js';
-import { OPEN } from '../../../src/tenants/tenants.js';
+import { Quota, type Store } from '../../../src/tenants/quota.js';
+import { NO_LIMITS, Tenant } from '../../../src/tenants/tenant.js';
+import { OPEN, type Tenants } from '../../../src/tenants/tenants.js';
 import { MockHub } from '../hub.js';
 import { makeTinyFolder, tinyFlags } from '../server.js';
 
 /** A key for the front end `locked`: not an operator's. */
 export const TENANT_KEY = 'tenant';
 
+/** All are one tenant, which has a request an hour. */
+const SLOW: Tenants = {
+  isOpen: false,
+  authenticate: () => new Tenant({ name: 'tenant', limits: { ...NO_LIMITS, requestsPerSecond: 1 / 3600 } }),
+};
+
+function quotasOf(shared: Store | null): Quotas {
+  return new Quotas(new Quota({ shared, failure: 'closed' }), new Metrics());
+}
+
 const ready = {} as NonNullable<Services['engine']['info']>;
 
 /**
  * `locked` asks for keys; `broken` has a defect that every route with a key meets; `loading` has no engine yet; `full` lets nobody wait; `stopping` is
- * shutting down.
+ * shutting down; `limited` has a tenant whose requests are counted, and `uncounted` cannot count them.
  */
-const FRONTS: Readonly<Record<'locked' | 'broken' | 'loading' | 'full' | 'stopping', () => Partial<Services>>> = {
+const FRONTS: Readonly<
+  Record<'locked' | 'broken' | 'loading' | 'full' | 'stopping' | 'limited' | 'uncounted', () => Partial<Services>>
+> = {
   locked: () => ({
     tenants: {
       isOpen: false,
@@ -51,6 +65,11 @@ const FRONTS: Readonly<Record<'locked' | 'broken' | 'loading' | 'full' | 'stoppi
     admission.drain();
     return { admission };
   },
+  limited: () => ({ tenants: SLOW }),
+  uncounted: () => ({
+    tenants: SLOW,
+    quotas: quotasOf({ use: () => Promise.reject(new Error('away')), close: () => undefined }),
+  }),
 };
 
 type Front = keyof typeof FRONTS;
@@ -63,6 +82,7 @@ export function partsOf(parts: Partial<Services>): Services {
     config: CONFIG,
     backbone: 'none',
     template: null,
+    quotas: quotasOf(null),
     tenants: OPEN,
     admission: new Admission({ waiting: 0, info: null }, 1),
     catalogue: new Catalogue({ list: () => [], get: () => undefined, rescan: () => Promise.resolve() }, null),
@@ -115,7 +135,7 @@ export class Stage {
         maxImagePixels: '10000',
         imageHosts: 'localhost:9',
         allowSources: 'hf://owner/model',
-        sourceTimeoutMs: '300',
+        sourceTimeoutMs: '2000',
       }),
       start({ adapterCacheBytes: '1' }),
     ]);

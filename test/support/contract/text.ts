@@ -14,6 +14,13 @@ const base64 = (bytes: Uint8Array | string) => Buffer.from(bytes).toString('base
 const TOO_LARGE = base64(Buffer.alloc(20_001));
 const TOO_LONG = 'z '.repeat(300);
 
+const BLEND = {
+  blend: [
+    { name: 'english', weight: 0.7 },
+    { name: 'second', weight: 0.3 },
+  ],
+};
+
 const asking =
   (route: string, usual: object) =>
   (more: object = {}, server: Server = 'main'): Call =>
@@ -64,7 +71,8 @@ export const TEXT_CALLS: Readonly<Record<string, Calls>> = {
         body: formOf({ image: png, adapter: 'english', max_tokens: '4' }),
       }),
       caption({ n: 2, temperature: 1, stop: ['a'] }),
-      caption({ model: null, adapters: ['english', 'second', 'broken', 'nobody'] }),
+      caption({ model: null, adapters: ['english', BLEND, 'broken', 'nobody'] }),
+      caption({ model: null, adapter: BLEND }),
       caption({ stream: true }),
       caption({ model: null, adapters: ['english', 'nobody'], stream: true }),
     ],
@@ -79,6 +87,8 @@ export const TEXT_CALLS: Readonly<Record<string, Calls>> = {
       completion(),
       completion({ model: 'tiny', n: 2, num_beams: 2 }),
       completion({ stream: true }),
+      completion({ model: null, adapter: BLEND, logprobs: 2 }),
+      completion({ model: 'tiny', logprobs: 1, stream: true }),
       completion({ model: 'tiny', stream: true, n: 2, temperature: 1 }),
     ],
     refusals: generating(completion, { prompt: TOO_LONG }, { prompt: 'a'.repeat(1_100_000) }),
@@ -88,6 +98,8 @@ export const TEXT_CALLS: Readonly<Record<string, Calls>> = {
       chat(),
       chat({ model: 'tiny', messages: [{ role: 'user', content: 'the' }], temperature: 1, n: 2, user: 'somebody' }),
       chat({ stream: true }),
+      chat({ model: 'tiny', adapter: BLEND, logprobs: true, top_logprobs: 2 }),
+      chat({ logprobs: true, top_logprobs: 3, stream: true }),
       chat({ stream: true, stream_options: { include_usage: true } }),
     ],
     refusals: {

@@ -6,11 +6,11 @@ import { type Fields, RequestParser } from '../../../src/http/schema.js';
 import { COMPONENTS, Shapes } from '../../../src/http/shapes.js';
 
 const LIMITS = { maxTokens: 60, timeoutMs: 60_000, maxBatch: 8 };
-const parser = new RequestParser(LIMITS);
+const parser = new RequestParser(LIMITS, 'tiny');
 const tables: readonly (readonly [string, Fields])[] = [
   ['captions', parser.captionFields],
   ['completions', parser.completionFields],
-  ['chat completions', new ChatParser(LIMITS, false).fields],
+  ['chat completions', new ChatParser(LIMITS, 'tiny', false).fields],
 ];
 const ajv = new Ajv2020({ strict: true, allowUnionTypes: true });
 
@@ -32,6 +32,7 @@ const TEXTS = [
   'x'.repeat(65_537),
 ];
 const NUMBERS = [0, 1, 2, 8, 9, 10, 11, 60, 61, 60_000, 60_001, -1, -10, -11, 0.5, 2.5, 1e300];
+const part = (name: string, weight = 1) => ({ name, weight });
 const OTHERS = [
   null,
   true,
@@ -47,6 +48,11 @@ const OTHERS = [
   { type: 'json' },
   { include_usage: true },
   { a: 'b' },
+  { blend: [part('a'), part('b', -4)] },
+  { blend: [part('a')] },
+  { blend: [part('a'), part('b', 5)] },
+  { blend: [part('a'), { name: 'b' }] },
+  [{ blend: [part('a'), part('b')] }, 'c'],
   { a: 1 },
 ];
 
@@ -80,7 +86,7 @@ test('a form has files, and nothing that is null', () => {
   expect(form['properties']).toMatchObject({
     image: { type: 'string', format: 'binary', contentMediaType: 'application/octet-stream' },
     max_tokens: { type: 'integer', minimum: 1, maximum: 60 },
-    adapters: { type: 'array', items: { type: 'string' } },
+    adapters: { type: 'array', minItems: 1, maxItems: 64 },
   });
   expect(JSON.stringify(form)).not.toContain('null');
 });
