@@ -76,7 +76,7 @@ export const CAPTION = z.union([caption, captionList]);
 export const CAPTION_EVENT = z.union([captionDelta, caption, captionError]);
 
 /** Natural logarithms; what was not asked for is null. */
-const logprob = z.number().max(0);
+const logprob = z.number();
 
 const completionLogprobs = z
   .strictObject({
