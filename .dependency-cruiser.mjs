@@ -48,7 +48,7 @@ const IMPORTS = {
 const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
-  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
+  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/template', 'backbone/tokenizer', 'backbone/vision/recipe'],
   'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
@@ -63,6 +63,7 @@ const HOMES = {
   ioredis: 'tenants/',
   'rate-limiter-flexible': 'tenants/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
+  '@huggingface/jinja': 'backbone/template',
   '@bufbuild/protobuf': 'onnx/',
 };
 

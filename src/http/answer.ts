@@ -19,7 +19,7 @@ export interface Question {
   readonly named: Named;
   readonly image: string | Uint8Array | null;
   /** What is continued; throws where the adapter and the request do not go together. */
-  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues'>;
+  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues' | 'isWhole'>;
 }
 
 /** How a dialect writes an answer. */

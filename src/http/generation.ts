@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
+import type { Tokenizer } from '../backbone/tokenizer.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
 import { LikelihoodStream, type TokenLikelihood } from '../serving/likelihood.js';
@@ -90,6 +91,8 @@ export interface Target {
   readonly promptOf: (adapter: RegisteredAdapter | null) => string;
   /** Whether the text goes on from the prompt (its spacing included) or stands alone. */
   readonly continues: boolean;
+  /** The prompt says itself how it begins, and names special tokens. */
+  readonly isWhole?: boolean;
 }
 
 export interface GeneratedText {
@@ -276,8 +279,9 @@ export function checkPrompt(
   { contextLength, imageTokens }: EngineInfo,
   prompt: string,
   hasImage: boolean,
+  isWhole = false,
 ): void {
-  const tokens = tokenizer.encode(prompt).length + (hasImage ? imageTokens : 0);
+  const tokens = encode(tokenizer, prompt, isWhole).length + (hasImage ? imageTokens : 0);
   if (tokens < contextLength) return;
   const parts = hasImage ? ` (${imageTokens} of them the image's)` : '';
   throw new AppError(
@@ -287,10 +291,19 @@ export function checkPrompt(
   );
 }
 
-function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { adapter, promptOf }: Target): GenerateInput {
+/** The ids of what a target continues. */
+export function promptIdsOf({ tokenizer }: Services, { adapter, promptOf, isWhole = false }: Target): number[] {
+  return encode(tokenizer, promptOf(adapter), isWhole);
+}
+
+function encode(tokenizer: Tokenizer, prompt: string, isWhole: boolean): number[] {
+  return isWhole ? tokenizer.encodeWhole(prompt) : tokenizer.encode(prompt);
+}
+
+function inputOf(services: Services, { sampling }: Ask, scope: Scope, target: Target): GenerateInput {
   return {
-    adapter: adapter?.ref ?? null,
-    promptIds: tokenizer.encode(promptOf(adapter)),
+    adapter: target.adapter?.ref ?? null,
+    promptIds: promptIdsOf(services, target),
     sampling,
     deadlineMs: scope.remainingMs,
   };

@@ -1,5 +1,6 @@
 /** What the routes work with; put together once, where the server is started. */
 import type { Logger } from 'pino';
+import type { ChatTemplate } from '../backbone/template.js';
 import type { Tokenizer } from '../backbone/tokenizer.js';
 import type { Config } from '../config.js';
 import type { ImageClient } from '../images/client.js';
@@ -29,6 +30,8 @@ export interface Services {
   readonly tenants: Tenants;
   readonly quotas: Quotas;
   readonly tokenizer: Tokenizer;
+  /** How the backbone writes conversations; null where its checkpoint does not say. */
+  readonly template: ChatTemplate | null;
   readonly metrics: Metrics;
   readonly admission: Admission;
   readonly log: Logger;
