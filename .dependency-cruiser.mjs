@@ -31,6 +31,7 @@ const IMPORTS = {
     'tenants/',
     'config',
     'metrics',
+    'tracing',
     'scenes/',
   ],
   training: ['settings', 'autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
@@ -38,7 +39,9 @@ const IMPORTS = {
   'errors.ts': [],
   'config.ts': ['settings'],
   'settings.ts': [],
-  'metrics.ts': [],
+  'metrics.ts': ['traffic'],
+  'traffic.ts': [],
+  'tracing.ts': [],
   'index.ts': ['(?!cli/)'],
 };
 
@@ -57,6 +60,7 @@ const HOMES = {
   express: 'http/',
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
+  '@opentelemetry': 'tracing\\.ts$',
   aws4fetch: 'sources/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
   '@bufbuild/protobuf': 'onnx/',

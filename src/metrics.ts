@@ -1,13 +1,14 @@
 /**
  * Every Prometheus metric, in one place: what it is called, what it means and who feeds it. The only file that knows prom-client.
  * Meanings are those of vLLM's metrics where it has one, so that its dashboards and the Gateway API's inference extension can be pointed here.
- * Labels take values from fixed lists only; adapters are never labels, since there may be thousands.
+ * Labels take values from fixed lists only. Adapters and tenants, of which there may be thousands, are labels of a bounded number (traffic.ts).
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
 import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
 import type { SourceKind } from './sources/place.js';
 import type { Failure } from './sources/supply.js';
+import { type Series, Traffic } from './traffic.js';
 
 /** Whole requests: from a cached caption to a long text on a slow machine. */
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -17,6 +18,10 @@ const PART_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 const FETCH_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/** What is counted by adapter, and of that by tenant. */
+const ADAPTER_COUNTS = ['requests', 'generatedTokens', 'firstTokens', 'firstTokenSeconds', 'misses'] as const;
+const TENANT_COUNTS = ['requests', 'generatedTokens'] as const;
 
 /** prom-client's own gauges that break Prometheus' naming rules; nodejs_active_* without the suffix say the same. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
@@ -30,11 +35,21 @@ export interface RequestObservation {
   readonly seconds: number;
 }
 
+/** Whose traffic it is. */
+export interface Origin {
+  /** An adapter's name, or the backbone's for what no adapter touches. */
+  readonly adapter: string;
+  /** Empty where nobody has a name. */
+  readonly tenant: string;
+}
+
 /** What the front end knows at a scrape, besides the engine's own gauges. */
 export interface FrontGauges {
   /** Requests that wait: to be decoded, or for a row. */
   readonly queueLength: number;
   readonly adaptersRegistered: number;
+  /** Sequences that run at once, and so the adapters that one step can mix. */
+  readonly maxBatch: number;
   /** Adapters from elsewhere on this disk; null where none come from elsewhere. */
   readonly disk: { readonly bytes: number; readonly maxBytes: number } | null;
 }
@@ -111,6 +126,31 @@ export class Metrics {
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
 
+  readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
+  readonly #byAdapter = {
+    requests: this.#counter('adapter_requests_total', 'Requests handed to the engine, by adapter', ['adapter']),
+    generatedTokens: this.#counter('adapter_generation_tokens_total', 'Generated tokens of finished requests, by adapter', [
+      'adapter',
+    ]),
+    firstTokens: this.#counter('adapter_first_tokens_total', 'Requests that got a first token, by adapter', ['adapter']),
+    firstTokenSeconds: this.#counter('adapter_first_token_seconds_total', 'Sum of their times to the first token, by adapter', [
+      'adapter',
+    ]),
+    misses: this.#counter('adapter_request_misses_total', 'Requests whose adapter was not in memory, by adapter', ['adapter']),
+  };
+  readonly #tenantTraffic = new Traffic(TENANT_COUNTS);
+  readonly #byTenant = {
+    requests: this.#counter('tenant_requests_total', 'Requests handed to the engine, one an adapter, by tenant', ['tenant']),
+    generatedTokens: this.#counter('tenant_generation_tokens_total', 'Generated tokens of finished requests, by tenant', [
+      'tenant',
+    ]),
+  };
+  readonly #loraRequests = this.#gauge('lora_requests_info', 'Adapters of requests now, as lists; the value is the time', [
+    'max_lora',
+    'running_lora_adapters',
+    'waiting_lora_adapters',
+  ]);
+
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
@@ -174,6 +214,12 @@ export class Metrics {
     }
   }
 
+  /** Counts something of one adapter's part of a request. */
+  traffic({ adapter, tenant }: Origin, counts: Partial<Record<(typeof ADAPTER_COUNTS)[number], number>>): void {
+    this.#adapterTraffic.add(adapter, counts);
+    if (tenant !== '') this.#tenantTraffic.add(tenant, counts);
+  }
+
   engineRestarted(): void {
     this.#engineRestarts.inc();
   }
@@ -217,6 +263,17 @@ export class Metrics {
     this.#adaptersRegistered.set(front.adaptersRegistered);
     this.#adapterLeases.set(engine.adapterLeases);
     this.#visionBytes.set(engine.visionBytes);
+    this.#loraRequests.reset();
+    this.#loraRequests.set(
+      {
+        max_lora: front.maxBatch,
+        running_lora_adapters: listOf(engine.runningAdapters),
+        waiting_lora_adapters: listOf(engine.waitingAdapters),
+      },
+      Date.now() / 1000,
+    );
+    show(this.#byAdapter, 'adapter', this.#adapterTraffic.series());
+    show(this.#byTenant, 'tenant', this.#tenantTraffic.series());
     return this.#registry.metrics();
   }
 
@@ -237,4 +294,21 @@ export class Metrics {
       registers: [this.#registry],
     });
   }
+}
+
+/** Gives counters the values of these series, and no others. */
+function show<Count extends string>(
+  counters: Readonly<Record<Count, Counter>>,
+  label: string,
+  series: readonly Series<Count>[],
+): void {
+  for (const [count, counter] of Object.entries<Counter>(counters)) {
+    counter.reset();
+    for (const { name, counts } of series) counter.inc({ [label]: name }, counts[count as Count]);
+  }
+}
+
+/** Names as the readers of `lora_requests_info` take them apart; a name with a comma would be two. */
+function listOf(names: readonly string[]): string {
+  return names.filter((name) => !name.includes(',')).join(',');
 }

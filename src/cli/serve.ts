@@ -18,6 +18,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN } from '../tenants/tenants.js';
+import { openTracing } from '../tracing.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -47,6 +48,7 @@ export async function startServer(
   const processor = backbone.visionFolder === null ? null : await readProcessor(backbone.visionFolder);
   const log = pino({ level: config.logLevel, base: null });
   const metrics = new Metrics();
+  const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
@@ -103,6 +105,7 @@ export async function startServer(
     tenants: OPEN,
     tokenizer,
     metrics,
+    tracing,
     admission,
     log,
   });
@@ -116,6 +119,7 @@ export async function startServer(
       await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      await tracing?.close();
     })();
     return closing;
   };

@@ -41,6 +41,7 @@ export async function answer(
   const scope = new Scope(exchange, ask.timeoutMs);
   try {
     const selected = model === services.backbone ? NOTHING : await services.catalogue.select(model, scope);
+    exchange.spent('adapter fetch', selected.fetchMs);
     const target: Target = { ...selected, ...plan(selected.adapter) };
     if (target.adapter) exchange.adapters.push(target.adapter.ref.digest);
     const generation = await submit(services, ask, scope, exchange, { image, targets: [target] });

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { NextFunction, Request, Response } from 'express';
 import { AppError } from '../errors.js';
 import type { Tenant } from '../tenants/tenant.js';
+import type { Part, Stage } from '../tracing.js';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const exchanges = new WeakMap<Response, Exchange>();
@@ -19,6 +20,10 @@ export class Exchange {
   error: AppError | undefined;
   /** Digests of the adapters that it asked for. */
   readonly adapters: string[] = [];
+  /** Where its time went, as far as this process spent it ... */
+  readonly stages: Stage[] = [];
+  /** ... and as the engine did: one for each adapter that answered. */
+  readonly parts: Part[] = [];
   /** Called once the request waits nowhere in the front end any more. */
   arrived: () => void = () => {};
 
@@ -46,6 +51,12 @@ export class Exchange {
   /** For the log; undefined before anybody was asked. */
   get tenantName(): string | undefined {
     return this.#tenant?.name;
+  }
+
+  /** Notes what has just ended. */
+  spent(name: Stage['name'], ms: number): void {
+    const endMs = performance.now();
+    if (ms > 0) this.stages.push({ name, startMs: endMs - ms, endMs });
   }
 
   get elapsedMs(): number {

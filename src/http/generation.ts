@@ -6,6 +6,7 @@ import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
+import type { Origin } from '../metrics.js';
 import type {
   EngineInfo,
   FinishReason,
@@ -28,11 +29,13 @@ export class Scope implements Keeper {
   readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #kept: (() => void)[] = [];
+  readonly exchange: Exchange;
   readonly tenant: Tenant;
   /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
   readonly signal: AbortSignal;
 
   constructor(exchange: Exchange, timeoutMs: number) {
+    this.exchange = exchange;
     this.#startMs = exchange.startMs;
     this.#timeoutMs = timeoutMs;
     this.tenant = exchange.tenant;
@@ -116,6 +119,8 @@ export class Generation {
   readonly #scope: Scope;
   readonly #pixels: Pixels | null;
   readonly #jobs: ReadonlyMap<Target, Job>;
+  /** When the engine got it. */
+  readonly #startMs = performance.now();
 
   private constructor(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, jobs: ReadonlyMap<Target, Job>) {
     this.#services = services;
@@ -129,6 +134,7 @@ export class Generation {
   static submit(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, targets: readonly Target[]): Generation {
     const inputs = targets.map((target) => inputOf(services, ask, scope, target));
     const streams = services.engine.generate(pixels, inputs, scope.signal);
+    for (const target of targets) services.metrics.traffic(originOf(services, scope, target), { requests: 1 });
     const jobs = targets.map(
       (target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const,
     );
@@ -163,16 +169,16 @@ export class Generation {
       } else if (event.type === 'token') {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
-        if (tokens++ === 0) metrics.firstToken(this.#scope.elapsedMs / 1000);
+        if (tokens++ === 0) this.#noteFirst(job.target);
         const gapMs = voice.gapMs();
         if (gapMs !== null) metrics.nextToken(gapMs / 1000);
         const text = voice.push(event.tokenId);
         if (text !== '') await onText({ index: event.choice, text });
         // Leaving the loop cancels the request.
-        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(start, voices);
+        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(job.target, start, voices);
       } else {
         const result = withFetch(event.result, job.target);
-        metrics.generated(result);
+        this.#note(job.target, result);
         return this.#done(result, voices, onText);
       }
     }
@@ -215,14 +221,43 @@ export class Generation {
   }
 
   /** Every sequence came to a stop string: the engine is told to end, and what it would still say is known here. */
-  #stopped(start: GenerateStart, voices: readonly Voice[]): Generated {
+  #stopped(target: Target, start: GenerateStart, voices: readonly Voice[]): Generated {
     const generated = {
       ...start,
       completionTokens: voices.reduce((total, { tokens }) => total + tokens, 0),
       timings: { ...start.timings, decodeMs: Math.max(...voices.map((voice) => voice.elapsedMs())) },
     };
-    this.#services.metrics.generated(generated);
+    this.#note(target, generated);
     return { ...generated, texts: voices.map(({ text }, index) => ({ index, text, finishReason: 'stop' })) };
+  }
+
+  #noteFirst(target: Target): void {
+    const seconds = this.#scope.elapsedMs / 1000;
+    const { metrics } = this.#services;
+    metrics.firstToken(seconds);
+    metrics.traffic(originOf(this.#services, this.#scope, target), { firstTokens: 1, firstTokenSeconds: seconds });
+  }
+
+  /** Tells all who count, log and trace what came of a target. */
+  #note(target: Target, generated: Omit<GenerateResult, 'choices'>): void {
+    const { metrics } = this.#services;
+    const { imageTokens, promptTokens, completionTokens, timings, adapterCache } = generated;
+    metrics.generated(generated);
+    metrics.traffic(originOf(this.#services, this.#scope, target), {
+      generatedTokens: completionTokens,
+      misses: adapterCache === 'miss' ? 1 : 0,
+    });
+    const { adapter, fetchMs } = target;
+    this.#scope.exchange.parts.push({
+      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      startMs: this.#startMs,
+      endMs: performance.now(),
+      fetchMs,
+      timings,
+      imageTokens,
+      promptTokens,
+      completionTokens,
+    });
   }
 }
 
@@ -250,6 +285,11 @@ function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { ada
     sampling,
     deadlineMs: scope.remainingMs,
   };
+}
+
+/** Whose traffic a target is. */
+function originOf({ backbone }: Services, { tenant }: Scope, { adapter }: Target): Origin {
+  return { adapter: adapter?.name ?? backbone, tenant: tenant.name };
 }
 
 /** The engine knows nothing of what came before it. */

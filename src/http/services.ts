@@ -8,6 +8,7 @@ import type { Metrics } from '../metrics.js';
 import type { EngineClient } from '../serving/protocol.js';
 import type { SourceLibrary } from '../sources/library.js';
 import type { Tenants } from '../tenants/tenants.js';
+import type { Tracing } from '../tracing.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
 
@@ -28,6 +29,8 @@ export interface Services {
   readonly tenants: Tenants;
   readonly tokenizer: Tokenizer;
   readonly metrics: Metrics;
+  /** null where nobody takes traces. */
+  readonly tracing: Pick<Tracing, 'record'> | null;
   readonly admission: Admission;
   readonly log: Logger;
 }

@@ -36,7 +36,12 @@ export async function submit(
       });
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
-    const pixels = await images.decode(await pictureBytes(services, image, scope.signal), scope.signal);
+    const readMs = performance.now();
+    const bytes = await pictureBytes(services, image, scope.signal);
+    const decodeMs = performance.now();
+    exchange.spent('image read', decodeMs - readMs);
+    const pixels = await images.decode(bytes, scope.signal);
+    exchange.spent('image decode', performance.now() - decodeMs);
     return Generation.submit(services, ask, scope, pixels, targets);
   } catch (error) {
     throw scope.explain(error);
