@@ -54,8 +54,17 @@ export interface FrontGauges {
   readonly disk: { readonly bytes: number; readonly maxBytes: number } | null;
 }
 
+/** A metric as the documentation lists it. */
+export interface MetricDescription {
+  readonly name: string;
+  readonly kind: 'counter' | 'gauge' | 'histogram';
+  readonly labels: readonly string[];
+  readonly help: string;
+}
+
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #described: MetricDescription[] = [];
   readonly #requests = this.#counter('requests_total', 'Requests by route and outcome (ok or an error code)', [
     'route',
     'outcome',
@@ -158,6 +167,11 @@ export class Metrics {
 
   get contentType(): string {
     return this.#registry.contentType;
+  }
+
+  /** Everything of ours that there is, for its documentation; Node's own metrics are prom-client's to describe. */
+  get descriptions(): readonly MetricDescription[] {
+    return this.#described;
   }
 
   request({ route, outcome, generating, seconds }: RequestObservation): void {
@@ -277,22 +291,22 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  #counter(name: string, help: string, labelNames: readonly string[] = []): Counter {
-    return new Counter({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
+  #counter(name: string, help: string, labels: readonly string[] = []): Counter {
+    return new Counter(this.#describe('counter', name, help, labels));
   }
 
-  #gauge(name: string, help: string, labelNames: readonly string[] = []): Gauge {
-    return new Gauge({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
+  #gauge(name: string, help: string, labels: readonly string[] = []): Gauge {
+    return new Gauge(this.#describe('gauge', name, help, labels));
   }
 
-  #histogram(name: string, help: string, buckets: readonly number[], labelNames: readonly string[] = []): Histogram {
-    return new Histogram({
-      name: `graft_${name}`,
-      help,
-      buckets: [...buckets],
-      labelNames: [...labelNames],
-      registers: [this.#registry],
-    });
+  #histogram(name: string, help: string, buckets: readonly number[], labels: readonly string[] = []): Histogram {
+    return new Histogram({ ...this.#describe('histogram', name, help, labels), buckets: [...buckets] });
+  }
+
+  #describe(kind: MetricDescription['kind'], suffix: string, help: string, labels: readonly string[]) {
+    const name = `graft_${suffix}`;
+    this.#described.push({ name, kind, labels, help });
+    return { name, help, labelNames: [...labels], registers: [this.#registry] };
   }
 }
 
