@@ -110,7 +110,11 @@ const SETTINGS = {
   },
   logLevel: { ...choice(LOG_LEVELS, 'Least severe log lines to print'), default: 'info' as const },
   traces: {
-    ...optional(text('OTLP/HTTP collector that gets a trace of each request, such as http://localhost:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT')),
+    ...optional(
+      text(
+        'OTLP/HTTP collector that gets a trace of each request, such as http://localhost:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT',
+      ),
+    ),
     default: null,
   },
 } satisfies Record<string, Setting<unknown>>;

@@ -78,8 +78,11 @@ export async function openTracing(
   const url = collectorOf(setting, env);
   if (url === null) return null;
   if (!/^https?:\/\//.test(url) || !URL.canParse(url))
-    throw new AppError('invalid_config', `traces: Expected the URL of an OTLP/HTTP collector but received ${JSON.stringify(url)}`);
-  return Tracing.open(url, env, complain);
+    throw new AppError(
+      'invalid_config',
+      `traces: Expected the URL of an OTLP/HTTP collector but received ${JSON.stringify(url)}`,
+    );
+  return Tracing.open(url, complain);
 }
 
 type Api = typeof import('@opentelemetry/api');
@@ -98,7 +101,7 @@ export class Tracing {
     this.#shutdown = shutdown;
   }
 
-  static async open(url: string, env: Environment, complain: (reason: string) => void): Promise<Tracing> {
+  static async open(url: string, complain: (reason: string) => void): Promise<Tracing> {
     const [api, names, { NodeTracerProvider, BatchSpanProcessor }, { OTLPTraceExporter }, resources] = await Promise.all([
       import('@opentelemetry/api'),
       import('@opentelemetry/semantic-conventions'),
@@ -122,7 +125,8 @@ export class Tracing {
         new BatchSpanProcessor({
           export: (spans, done) =>
             exporter.export(spans, (result) => {
-              if (result.code !== 0) note(result.error);
+              // OpenTelemetry's SUCCESS.
+              if (Number(result.code) !== 0) note(result.error);
               done(result);
             }),
           shutdown: () => exporter.shutdown(),

@@ -40,7 +40,7 @@ interface Row {
   readonly panels: readonly Panel[];
 }
 
-const SOURCE = { type: 'prometheus', uid: '${datasource}' };
+const SOURCE = { type: 'prometheus', uid: '$datasource' };
 /** Which servers. */
 const WHERE = 'job=~"$job", instance=~"$instance"';
 const TOP = 10;
@@ -106,7 +106,8 @@ const ROWS: readonly Row[] = [
       },
       {
         title: 'Engine restarts',
-        description: 'Times in the last hour that the engine process ended and was started again. Each costs the requests that were inside.',
+        description:
+          'Times in the last hour that the engine process ended and was started again. Each costs the requests that were inside.',
         unit: 'none',
         isStat: true,
         queries: [{ expr: `sum(increase(graft_engine_restarts_total{${WHERE}}[1h]))`, legend: '' }],
@@ -137,7 +138,8 @@ const ROWS: readonly Row[] = [
       },
       {
         title: 'Between tokens',
-        description: 'How smoothly a stream runs. Rises with rows, with distinct adapters in the batch, and while long prompts are taken in.',
+        description:
+          'How smoothly a stream runs. Rises with rows, with distinct adapters in the batch, and while long prompts are taken in.',
         unit: 's',
         queries: quantiles('inter_token_latency_seconds'),
       },
@@ -238,11 +240,15 @@ const ROWS: readonly Row[] = [
       },
       {
         title: 'Adapter cache',
-        description: 'Memory (ram) and room on the disk. Evictions with many misses: adapterCacheBytes is too small for what is asked for.',
+        description:
+          'Memory (ram) and room on the disk. Evictions with many misses: adapterCacheBytes is too small for what is asked for.',
         unit: 'bytes',
         queries: [
           { expr: `sum by (instance, tier) (graft_adapter_cache_bytes{${WHERE}})`, legend: 'used, {{tier}}, {{instance}}' },
-          { expr: `sum by (instance, tier) (graft_adapter_cache_capacity_bytes{${WHERE}})`, legend: 'most, {{tier}}, {{instance}}' },
+          {
+            expr: `sum by (instance, tier) (graft_adapter_cache_capacity_bytes{${WHERE}})`,
+            legend: 'most, {{tier}}, {{instance}}',
+          },
         ],
       },
       {
@@ -313,7 +319,10 @@ const ROWS: readonly Row[] = [
         description: 'Processes that ended and were started again.',
         unit: 'none',
         queries: [
-          { expr: `sum by (instance) (increase(graft_engine_restarts_total{${WHERE}}[$__rate_interval]))`, legend: 'engine, {{instance}}' },
+          {
+            expr: `sum by (instance) (increase(graft_engine_restarts_total{${WHERE}}[$__rate_interval]))`,
+            legend: 'engine, {{instance}}',
+          },
           {
             expr: `sum by (instance) (increase(graft_image_process_restarts_total{${WHERE}}[$__rate_interval]))`,
             legend: 'images, {{instance}}',

@@ -21,7 +21,11 @@ export function workOf(parts: readonly Part[]): object {
   };
 }
 
-export function traceOf(req: Request, exchange: Exchange, { status, outcome }: Pick<RequestTrace, 'status' | 'outcome'>): RequestTrace {
+export function traceOf(
+  req: Request,
+  exchange: Exchange,
+  { status, outcome }: Pick<RequestTrace, 'status' | 'outcome'>,
+): RequestTrace {
   const { id, route, tenantName, startMs, stages, parts } = exchange;
   return {
     id,

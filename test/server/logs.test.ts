@@ -66,7 +66,9 @@ async function beBusy(): Promise<string[]> {
   upload.append('image', new Blob([Buffer.from(png)]), 'secretfile.png');
   upload.append('adapter', 'first');
   const replies = await Promise.all([
-    ...Array.from({ length: 8 }, (_, i) => send('/v1/captions', { image, adapter: i % 2 ? 'first' : 'second', prompt, max_tokens: 40 })),
+    ...Array.from({ length: 8 }, (_, i) =>
+      send('/v1/captions', { image, adapter: i % 2 ? 'first' : 'second', prompt, max_tokens: 40 }),
+    ),
     send('/v1/captions?token=secretquery', formOf({ image: png, adapters: 'first,second', prompt, stop: 'secretstop' }), {
       'x-request-id': 'both',
     }),

@@ -93,7 +93,10 @@ describe('Traffic', () => {
 
   test('increase() over all series is what happened, whoever comes and goes; no series goes down or is one too many', () => {
     const step = fc.oneof(
-      { weight: 8, arbitrary: fc.record({ name: fc.nat(30).map((index) => `n${index}`), requests: fc.integer({ min: 1, max: 9 }) }) },
+      {
+        weight: 8,
+        arbitrary: fc.record({ name: fc.nat(30).map((index) => `n${index}`), requests: fc.integer({ min: 1, max: 9 }) }),
+      },
       { weight: 2, arbitrary: fc.record({ waitMs: fc.integer({ min: 1, max: 30 * MINUTE_MS }) }) },
       { weight: 2, arbitrary: fc.constant('read' as const) },
     );

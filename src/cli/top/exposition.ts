@@ -53,7 +53,7 @@ export class Exposition {
 function labelsOf(text: string): Labels {
   const pairs = [...text.matchAll(LABEL)].map(([, label = '', value = '']) => [
     label,
-    value.replace(/\\[n"\\]/g, (escape) => ESCAPES[escape] ?? escape),
+    value.replace(/\\[n"\\]/g, (escaped) => ESCAPES[escaped] ?? escaped),
   ]);
   return Object.fromEntries(pairs) as Labels;
 }

@@ -33,7 +33,7 @@ const CODES: Readonly<Record<Style, string>> = {
 const RESET = '\u001b[0m';
 const LABEL_WIDTH = 14;
 const BAR_WIDTH = 24;
-const NUMBER_WIDTH = 12;
+const NUMBER_WIDTH = 13;
 const MIN_NAME_WIDTH = 12;
 /** Of the lines below the figures, so many are kept for tenants where there are any. */
 const TENANT_SHARE = 3;
@@ -77,9 +77,12 @@ function summary(figures: Figures, canvas: Canvas): Line[] {
       [`   ${number.whole(requests.refused)} refused (429)`, alarm(requests.refused, 'warning')],
       [`   ${number.whole(requests.failed)} failed`, alarm(requests.failed, 'bad')],
     ],
-    [...label('tokens'), [`${number.rate(tokens.generatedPerSecond)}/s generated   ${number.rate(tokens.promptPerSecond)}/s prompt`]],
+    [
+      ...label('tokens'),
+      [`${number.rate(tokens.generatedPerSecond)}/s generated   ${number.rate(tokens.promptPerSecond)}/s prompt`],
+    ],
     [...label('first token'), [`p50 ${number.time(firstToken.p50)}   p95 ${number.time(firstToken.p95)}`]],
-    [...label('token by token'), [`p50 ${number.time(betweenTokens.p50)}   p95 ${number.time(betweenTokens.p95)}`]],
+    [...label('between tokens'), [`p50 ${number.time(betweenTokens.p50)}   p95 ${number.time(betweenTokens.p95)}`]],
     [],
     [...label('rows'), ...bar(rows.max === null ? 0 : rows.running / rows.max, canvas), [`  ${rowsOf}`]],
     [...label('KV cache'), ...bar(kvRatio, canvas), [`  ${percent(kvRatio)}`]],
@@ -115,7 +118,13 @@ function tables({ busiestAdapters, busiestTenants }: Figures, canvas: Canvas, li
     busy.bytes === null ? number.none : bytes(busy.bytes),
   ];
   return [
-    ...table('ADAPTER', ['requests/s', 'tokens/s', 'first token', 'cold', 'memory'], busiestAdapters.slice(0, adapters), ofAdapter, canvas),
+    ...table(
+      'ADAPTER',
+      ['requests/s', 'tokens/s', 'first token', 'cold', 'memory'],
+      busiestAdapters.slice(0, adapters),
+      ofAdapter,
+      canvas,
+    ),
     ...(busiestTenants.length > 0
       ? [[], ...table('TENANT', ['requests/s', 'tokens/s'], busiestTenants.slice(0, tenants), rates, canvas)]
       : []),
@@ -132,7 +141,11 @@ function table<Row extends Busy>(
   // All tables have the widest one's columns, so that they stand below each other.
   const width = Math.max(MIN_NAME_WIDTH, Math.min(40, columns - 5 * NUMBER_WIDTH));
   const shown = headings.slice(0, Math.max(1, Math.floor((columns - width) / NUMBER_WIDTH)));
-  const right = (texts: readonly string[]): string => texts.slice(0, shown.length).map((text) => text.padStart(NUMBER_WIDTH)).join('');
+  const right = (texts: readonly string[]): string =>
+    texts
+      .slice(0, shown.length)
+      .map((text) => text.padStart(NUMBER_WIDTH))
+      .join('');
   return [
     [[name.padEnd(width) + right(headings), 'quiet']],
     ...rows.map((row): Line => {

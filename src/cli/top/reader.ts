@@ -19,7 +19,11 @@ export class Reader {
 
   /** Throws AppError where the server is away, or does not show its metrics to this key. */
   async read(): Promise<Reading> {
-    const [metrics, adapters, ready] = await Promise.all([this.#get('/metrics'), this.#get('/v1/adapters'), this.#get('/health/ready')]);
+    const [metrics, adapters, ready] = await Promise.all([
+      this.#get('/metrics'),
+      this.#get('/v1/adapters'),
+      this.#get('/health/ready'),
+    ]);
     const text = await this.#textOf(metrics);
     const atMs = performance.now();
     const { data } = JSON.parse(await this.#textOf(adapters)) as { data: readonly ListedAdapter[] };
@@ -48,7 +52,10 @@ export class Reader {
     await response.body?.cancel();
     const path = new URL(response.url).pathname;
     if (response.status === 401)
-      throw new AppError('invalid_api_key', `Expected a key that ${this.url} knows (--key or GRAFT_KEY) but it refused the one given`);
+      throw new AppError(
+        'invalid_api_key',
+        `Expected a key that ${this.url} knows (--key or GRAFT_KEY) but it refused the one given`,
+      );
     if (response.status === 404 && path === '/metrics')
       throw new AppError('not_found', 'Expected a key of an operator (admin: true): the metrics are about all tenants');
     throw new AppError('engine_unavailable', `Expected ${path} to answer with 200 but received ${response.status}`);

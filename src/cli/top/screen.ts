@@ -26,7 +26,7 @@ export class Screen {
     this.#input = input;
     this.#output = output;
     this.#env = env;
-    this.#isTerminal = output.isTTY === true && env['TERM'] !== 'dumb';
+    this.#isTerminal = output.isTTY && env['TERM'] !== 'dumb';
   }
 
   get canvas(): Canvas {
@@ -59,8 +59,7 @@ export class Screen {
   }
 
   draw(lines: readonly string[]): void {
-    if (this.#isDrawn)
-      this.#output.write(`${HOME}${lines.map((line) => `${line}${END_OF_LINE}\r\n`).join('')}${END_OF_SCREEN}`);
+    if (this.#isDrawn) this.#output.write(`${HOME}${lines.map((line) => `${line}${END_OF_LINE}\n`).join('')}${END_OF_SCREEN}`);
     else this.#output.write(`${lines.join('\n')}\n`);
   }
 
