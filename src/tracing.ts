@@ -111,10 +111,10 @@ export class Tracing {
     ]);
     const exporter = new OTLPTraceExporter({ url, timeoutMillis: EXPORT_TIMEOUT_MS });
     let complainedMs = Number.NEGATIVE_INFINITY;
-    const note = (error: Error | undefined): void => {
+    const note = ({ message }: Error): void => {
       if (performance.now() - complainedMs < COMPLAIN_EVERY_MS) return;
       complainedMs = performance.now();
-      complain(`traces are lost: Expected ${url} to take them but ${error?.message ?? 'it did not'}`);
+      complain(`traces are lost: Expected ${url} to take them but ${message}`);
     };
     const provider = new NodeTracerProvider({
       // The environment's OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME win.
@@ -125,8 +125,7 @@ export class Tracing {
         new BatchSpanProcessor({
           export: (spans, done) =>
             exporter.export(spans, (result) => {
-              // OpenTelemetry's SUCCESS.
-              if (Number(result.code) !== 0) note(result.error);
+              if (result.error) note(result.error);
               done(result);
             }),
           shutdown: () => exporter.shutdown(),

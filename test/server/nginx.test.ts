@@ -1,6 +1,6 @@
 /** The example configuration of nginx in a real nginx: streams go on as they come, images come through, and what is for operators stays inside. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -12,7 +12,9 @@ import { freePort } from '../support/command.js';
 import { events, formOf, noisePng, startTinyServer, type TinyServer, until } from '../support/server.js';
 
 const CONFIG = fileURLToPath(new URL('../../deploy/nginx/graft.conf', import.meta.url));
-const isThere = spawnSync('nginx', ['-v']).error === undefined;
+/** Of Debian's package nginx-light. */
+const NGINX = 'nginx';
+const isThere = spawnSync(NGINX, ['-v']).error === undefined;
 
 let folder: string;
 let nginx: ChildProcess | undefined;
@@ -45,7 +47,7 @@ async function startNginx(upstream: string): Promise<string> {
   ];
   await writeFile(path.join(folder, 'graft.conf'), site);
   await writeFile(path.join(folder, 'nginx.conf'), main.join('\n'));
-  nginx = spawn('nginx', ['-p', folder, '-c', 'nginx.conf'], { stdio: 'inherit' });
+  nginx = spawn(NGINX, ['-p', folder, '-c', 'nginx.conf'], { stdio: 'inherit' });
   const url = `http://127.0.0.1:${port}`;
   await until(() =>
     fetch(url).then(
@@ -58,28 +60,65 @@ async function startNginx(upstream: string): Promise<string> {
 
 describe.runIf(isThere)('nginx (skipped where it is not installed)', () => {
   test('hands on every event when it comes, not when the answer is complete', async () => {
-    let read: () => void = () => undefined;
-    const wasRead = new Promise<void>((resolve) => {
-      read = resolve;
-    });
+    const COUNT = 5;
+    const reading = new EventEmitter();
     const streaming: Server = createServer((req, res) => {
-      if (req.method === 'GET') return void res.end();
+      if (req.method === 'GET') {
+        res.end();
+        return;
+      }
       // Without the header by which Graft itself asks proxies not to wait: the configuration alone has to do it.
-      res.setHeader('content-type', 'text/event-stream');
-      res.write('data: {"index":1}\n\n');
-      // The second event exists only once the first has arrived: a proxy that waits, waits for ever.
-      void wasRead.then(() => res.end('data: {"index":2}\n\ndata: [DONE]\n\n'));
+      res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: {"index":0}\n\n');
+      // Every further event exists only once the one before has arrived: a proxy that waits, waits for ever.
+      reading.on('read', (index: number) => {
+        if (index + 1 < COUNT) res.write(`data: {"index":${index + 1}}\n\n`);
+        else res.end('data: [DONE]\n\n');
+      });
     });
     await new Promise<void>((resolve) => streaming.listen(0, '127.0.0.1', resolve));
     const url = await startNginx(`127.0.0.1:${(streaming.address() as AddressInfo).port}`);
     const indices: unknown[] = [];
     for await (const { index } of events(await fetch(`${url}/v1/captions`, { method: 'POST', body: 'x' }))) {
       indices.push(index);
-      read();
+      reading.emit('read', index);
     }
-    expect(indices).toEqual([1, 2]);
+    expect(indices).toEqual([0, 1, 2, 3, 4]);
     streaming.close();
     streaming.closeAllConnections();
+  });
+
+  test('does not read for a reader that has stopped: a slow one slows its own stream, as without nginx', async () => {
+    const CHUNK = Buffer.alloc(2 ** 16, 'x');
+    // Far more than what sockets hold on their way.
+    const CHUNKS = 1024;
+    let tell: (end: 'all was taken' | 'it had to wait') => void = () => undefined;
+    const ended = new Promise<string>((resolve) => {
+      tell = resolve;
+    });
+    const sending: Server = createServer((req, res) => {
+      res.writeHead(200, { 'content-type': 'text/event-stream' });
+      if (req.method === 'GET') {
+        res.end();
+        return;
+      }
+      void (async () => {
+        for (let i = 0; i < CHUNKS; i++) {
+          if (res.write(CHUNK)) continue;
+          const signal = AbortSignal.timeout(1000);
+          await once(res, 'drain', { signal }).catch(() => tell('it had to wait'));
+          if (signal.aborted) return;
+        }
+        tell('all was taken');
+      })();
+    });
+    await new Promise<void>((resolve) => sending.listen(0, '127.0.0.1', resolve));
+    const url = await startNginx(`127.0.0.1:${(sending.address() as AddressInfo).port}`);
+    const gone = new AbortController();
+    await fetch(`${url}/v1/captions`, { method: 'POST', body: 'x', signal: gone.signal });
+    expect(await ended).toBe('it had to wait');
+    gone.abort();
+    sending.closeAllConnections();
+    sending.close();
   });
 
   describe('before a server', () => {

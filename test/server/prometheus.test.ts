@@ -10,6 +10,9 @@ import { freePort } from '../support/command.js';
 import { formOf, noisePng, post, startTinyServer, type TinyServer, until } from '../support/server.js';
 
 const DEPLOY = fileURLToPath(new URL('../../deploy/', import.meta.url));
+/** Both of Debian's package prometheus. */
+const PROMTOOL = 'promtool';
+const PROMETHEUS = 'prometheus';
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 
 let tiny: TinyServer;
@@ -75,22 +78,22 @@ test('lora_requests_info reads as the endpoint picker reads it, and says who run
   const image = await noisePng();
   const ask = () =>
     post(`${tiny.url}/v1/captions`, formOf({ image, adapters: 'first,second', n: '4', temperature: '2', max_tokens: '100' }));
-  let open = true;
+  const stop = new AbortController();
   const asking = (async () => {
-    while (open) await ask();
+    while (!stop.signal.aborted) await ask();
   })();
   await until(async () => {
     const { running } = await labelsOf();
     return running?.join() === 'first,second';
   });
-  open = false;
+  stop.abort();
   await asking;
 });
 
-test.runIf(isThere('promtool'))(
+test.runIf(isThere(PROMTOOL))(
   'promtool finds nothing wrong with what a live server says (skipped where it is not installed)',
   async () => {
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+    const { status, stdout, stderr } = spawnSync(PROMTOOL, ['check', 'metrics'], {
       input: await metricsText(),
       encoding: 'utf8',
     });
@@ -103,7 +106,7 @@ interface Answer<Data> {
   readonly data: Data;
 }
 
-test.runIf(isThere('prometheus'))(
+test.runIf(isThere(PROMETHEUS))(
   'a real Prometheus scrapes it with the example configuration (skipped where it is not installed)',
   async () => {
     await cp(path.join(DEPLOY, 'prometheus'), folder, { recursive: true });
@@ -117,7 +120,7 @@ test.runIf(isThere('prometheus'))(
     await writeFile(file, config);
     const address = `127.0.0.1:${await freePort()}`;
     prometheus = spawn(
-      'prometheus',
+      PROMETHEUS,
       [
         `--config.file=${file}`,
         `--storage.tsdb.path=${path.join(folder, 'data')}`,

@@ -12,7 +12,8 @@ import { formOf, noisePng, post, startTinyServer, type TinyServer, until } from 
 const OPENED = '\u001b[?1049h\u001b[?25l';
 const RESTORED = '\u001b[?25h\u001b[?1049l';
 /** util-linux's: gives a command a terminal. */
-const hasTerminals = spawnSync('script', ['--version']).error === undefined;
+const SCRIPT = 'script';
+const hasTerminals = spawnSync(SCRIPT, ['--version']).error === undefined;
 
 let tiny: TinyServer;
 let running: ChildProcess | undefined;
@@ -44,7 +45,7 @@ function topInTerminal(env: Record<string, string> = {}, before = ''): Watched {
     .map((word) => `'${word}'`)
     .join(' ');
   const size = 'stty rows 30 cols 100';
-  return watch('script', ['-qefc', `${size}; ${before} ${command}; echo "ended with $?"`, '/dev/null'], {
+  return watch(SCRIPT, ['-qefc', `${size}; ${before} ${command}; echo "ended with $?"`, '/dev/null'], {
     TERM: 'xterm-256color',
     LANG: 'C.UTF-8',
     ...env,
