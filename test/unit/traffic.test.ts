@@ -1,7 +1,13 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { OTHER, type Series, Traffic } from '../../src/traffic.js';
 
+/** Of Debian's package prometheus. */
+const PROMTOOL = 'promtool';
 const MINUTE_MS = 60_000;
 
 type Shown = ReadonlyMap<string, number>;
@@ -142,5 +148,56 @@ describe('Traffic', () => {
     }
     for (const name of ['often-0', 'often-10', 'often-20', 'often-30']) expect(shown(traffic.series()).has(name)).toBe(true);
     expect(seen.size).toBeLessThan(500);
+  });
+});
+
+const hasPromtool = spawnSync(PROMTOOL, ['--version']).error === undefined;
+
+describe.runIf(hasPromtool)('Prometheus itself (skipped where promtool is not installed)', () => {
+  type Readings = Readonly<Record<string, readonly (number | undefined)[]>>;
+
+  /** Whether an expression over `requests_total`, read once a minute, holds at the last minute. */
+  function holds(readings: Readings, expr: string): boolean {
+    const folder = mkdtempSync(path.join(tmpdir(), 'graft-traffic-'));
+    const minutes = Math.max(...Object.values(readings).map(({ length }) => length)) - 1;
+    const input_series = Object.entries(readings).map(([name, values]) => ({
+      series: `requests_total{adapter="${name}"}`,
+      // What is no longer there is stale, as a scrape without it says.
+      values: values.map((value, at) => value ?? (values[at - 1] === undefined ? '_' : 'stale')).join(' '),
+    }));
+    const test = {
+      interval: '1m',
+      input_series,
+      promql_expr_test: [{ expr, eval_time: `${minutes}m`, exp_samples: [{ value: 1 }] }],
+    };
+    writeFileSync(path.join(folder, 'test.yaml'), JSON.stringify({ evaluation_interval: '1m', tests: [test] }));
+    const { status } = spawnSync(PROMTOOL, ['test', 'rules', 'test.yaml'], { cwd: folder });
+    rmSync(folder, { recursive: true });
+    return status === 0;
+  }
+
+  test('sees no traffic that there was not when a name with a long past makes room', () => {
+    const { traffic, clock } = trafficOf(1);
+    const readings = {
+      past: [] as (number | undefined)[],
+      present: [] as (number | undefined)[],
+      [OTHER]: [] as (number | undefined)[],
+    };
+    for (let minute = 0; minute <= 120; minute++) {
+      clock.nowMs = minute * MINUTE_MS;
+      if (minute < 20) for (let i = 0; i < 500; i++) traffic.add('past', { requests: 1 });
+      for (let i = 0; i < 60; i++) traffic.add('present', { requests: 1 });
+      const now = shown(traffic.series());
+      for (const [name, values] of Object.entries(readings)) values.push(now.get(name));
+    }
+    const left = readings.past.indexOf(undefined);
+    expect(left).toBeGreaterThan(20);
+    // The ten minutes about the change of places; 60 requests in each.
+    const about = Object.fromEntries(Object.entries(readings).map(([name, values]) => [name, values.slice(0, left + 5)]));
+    const all = 'sum(increase(requests_total[10m]))';
+    const sane = `(${all} > bool 480) * (${all} < bool 660)`;
+    expect(holds(about, sane)).toBe(true);
+    const moved = about[OTHER]?.map((value, at) => (value ?? 0) + (at >= left ? (readings.past[left - 1] ?? 0) : 0)) ?? [];
+    expect(holds({ ...about, [OTHER]: moved }, sane)).toBe(false);
   });
 });
