@@ -1,7 +1,8 @@
 /**
  * Every Prometheus metric, in one place: what it is called, what it means and who feeds it. The only file that knows prom-client.
  * Meanings are those of vLLM's metrics where it has one, so that its dashboards and the Gateway API's inference extension can be pointed here.
- * Labels take values from fixed lists only. Adapters and tenants, of which there may be thousands, are labels of a bounded number (traffic.ts).
+ * Labels take values from fixed lists only, and tenants are those that are configured. Adapters, of which there may be thousands, have a bounded
+ * number of series (traffic.ts).
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
@@ -19,9 +20,8 @@ const FETCH_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
-/** What is counted by adapter, and of that by tenant. */
+/** What is counted by adapter. */
 const ADAPTER_COUNTS = ['requests', 'generatedTokens', 'firstTokens', 'firstTokenSeconds', 'misses'] as const;
-const TENANT_COUNTS = ['requests', 'generatedTokens'] as const;
 
 /** prom-client's own gauges that break Prometheus' naming rules; nodejs_active_* without the suffix say the same. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
@@ -33,14 +33,6 @@ export interface RequestObservation {
   /** Whether it asked for text; the times of health checks and scrapes would say nothing. */
   readonly generating: boolean;
   readonly seconds: number;
-}
-
-/** Whose traffic it is. */
-export interface Origin {
-  /** An adapter's name, or the backbone's for what no adapter touches. */
-  readonly adapter: string;
-  /** Empty where nobody has a name. */
-  readonly tenant: string;
 }
 
 /** What the front end knows at a scrape, besides the engine's own gauges. */
@@ -147,13 +139,10 @@ export class Metrics {
     ]),
     misses: this.#counter('adapter_request_misses_total', 'Requests whose adapter was not in memory, by adapter', ['adapter']),
   };
-  readonly #tenantTraffic = new Traffic(TENANT_COUNTS);
-  readonly #byTenant = {
-    requests: this.#counter('tenant_requests_total', 'Requests handed to the engine, one an adapter, by tenant', ['tenant']),
-    generatedTokens: this.#counter('tenant_generation_tokens_total', 'Generated tokens of finished requests, by tenant', [
-      'tenant',
-    ]),
-  };
+  readonly #tenantRequests = this.#counter('tenant_requests_total', 'Requests of a tenant by outcome (ok or an error code)', [
+    'tenant',
+    'outcome',
+  ]);
   readonly #loraRequests = this.#gauge('lora_requests_info', 'Adapters of requests now, as lists; the value is the time', [
     'max_lora',
     'running_lora_adapters',
@@ -228,10 +217,14 @@ export class Metrics {
     }
   }
 
-  /** Counts something of one adapter's part of a request. */
-  traffic({ adapter, tenant }: Origin, counts: Partial<Record<(typeof ADAPTER_COUNTS)[number], number>>): void {
+  /** Counts something of one adapter's part of a request: the backbone's name is that of what no adapter touches. */
+  traffic(adapter: string, counts: Partial<Record<(typeof ADAPTER_COUNTS)[number], number>>): void {
     this.#adapterTraffic.add(adapter, counts);
-    if (tenant !== '') this.#tenantTraffic.add(tenant, counts);
+  }
+
+  /** : the name of a configured one. */
+  tenantRequest(tenant: string, outcome: RequestObservation['outcome'] | 'cancelled'): void {
+    this.#tenantRequests.inc({ tenant, outcome });
   }
 
   engineRestarted(): void {
@@ -286,8 +279,7 @@ export class Metrics {
       },
       Date.now() / 1000,
     );
-    show(this.#byAdapter, 'adapter', this.#adapterTraffic.series());
-    show(this.#byTenant, 'tenant', this.#tenantTraffic.series());
+    show(this.#byAdapter, this.#adapterTraffic.series());
     return this.#registry.metrics();
   }
 
@@ -310,15 +302,14 @@ export class Metrics {
   }
 }
 
-/** Gives counters the values of these series, and no others. */
+/** Gives counters by adapter the values of these series, and no others. */
 function show<Count extends string>(
   counters: Readonly<Record<Count, Counter>>,
-  label: string,
   series: readonly Series<Count>[],
 ): void {
   for (const [count, counter] of Object.entries<Counter>(counters)) {
     counter.reset();
-    for (const { name, counts } of series) counter.inc({ [label]: name }, counts[count as Count]);
+    for (const { name, counts } of series) counter.inc({ adapter: name }, counts[count as Count]);
   }
 }
 

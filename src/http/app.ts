@@ -82,6 +82,7 @@ function observe({ log, metrics, tracing, admission }: Services): RequestHandler
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       const status = cancelled ? 499 : (error?.status ?? res.statusCode);
       metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
+      if (tenantName) metrics.tenantRequest(tenantName, outcome);
       const isCall = route.startsWith('/v1/');
       const trace = isCall ? tracing?.record(traceOf(req, exchange, { status, outcome })) : undefined;
       const line = {
