@@ -50,7 +50,7 @@ const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
   http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply'],
+  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -62,6 +62,8 @@ const HOMES = {
   'prom-client': 'metrics\\.ts$',
   '@opentelemetry': 'tracing\\.ts$',
   aws4fetch: 'sources/',
+  ioredis: 'tenants/',
+  'rate-limiter-flexible': 'tenants/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
   '@bufbuild/protobuf': 'onnx/',
 };

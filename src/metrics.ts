@@ -9,6 +9,7 @@ import type { ErrorCode } from './errors.js';
 import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
 import type { SourceKind } from './sources/place.js';
 import type { Failure } from './sources/supply.js';
+import type { Limits } from './tenants/tenant.js';
 import { type Series, Traffic } from './traffic.js';
 
 /** Whole requests: from a cached caption to a long text on a slow machine. */
@@ -34,6 +35,8 @@ export interface RequestObservation {
   readonly generating: boolean;
   readonly seconds: number;
 }
+
+type TokenCounts = Pick<GenerateResult, 'imageTokens' | 'promptTokens' | 'completionTokens'>;
 
 /** What the front end knows at a scrape, besides the engine's own gauges. */
 export interface FrontGauges {
@@ -124,6 +127,23 @@ export class Metrics {
   readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
   readonly #visionBytes = this.#gauge('vision_cache_bytes', 'Memory that image features take');
+  readonly #tenantRequests = this.#counter('tenant_requests_total', 'Requests of a tenant by outcome (ok or an error code)', [
+    'tenant',
+    'outcome',
+  ]);
+  readonly #tenantTokens = this.#counter('tenant_tokens_total', 'Tokens that a tenant has used: image, prompt or completion', [
+    'tenant',
+    'kind',
+  ]);
+  readonly #quotaRefusals = this.#counter('quota_refusals_total', 'Requests refused by a limit of their tenant', [
+    'tenant',
+    'limit',
+  ]);
+  readonly #quotaStoreFailures = this.#counter(
+    'quota_store_failures_total',
+    'Times that Redis was to count for a quota and did not answer',
+  );
+
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
 
@@ -139,10 +159,6 @@ export class Metrics {
     ]),
     misses: this.#counter('adapter_request_misses_total', 'Requests whose adapter was not in memory, by adapter', ['adapter']),
   };
-  readonly #tenantRequests = this.#counter('tenant_requests_total', 'Requests of a tenant by outcome (ok or an error code)', [
-    'tenant',
-    'outcome',
-  ]);
   readonly #loraRequests = this.#gauge('lora_requests_info', 'Adapters of requests now, as lists; the value is the time', [
     'max_lora',
     'running_lora_adapters',
@@ -222,11 +238,6 @@ export class Metrics {
     this.#adapterTraffic.add(adapter, counts);
   }
 
-  /** : the name of a configured one. */
-  tenantRequest(tenant: string, outcome: RequestObservation['outcome'] | 'cancelled'): void {
-    this.#tenantRequests.inc({ tenant, outcome });
-  }
-
   engineRestarted(): void {
     this.#engineRestarts.inc();
   }
@@ -251,6 +262,25 @@ export class Metrics {
 
   adapterEvictedFromDisk(): void {
     this.#diskEvictions.inc();
+  }
+
+  /** `tenant`: the name of a configured one, here and below. */
+  tenantRequest(tenant: string, outcome: RequestObservation['outcome'] | 'cancelled'): void {
+    this.#tenantRequests.inc({ tenant, outcome });
+  }
+
+  tenantTokens(tenant: string, { imageTokens, promptTokens, completionTokens }: TokenCounts): void {
+    this.#tenantTokens.inc({ tenant, kind: 'image' }, imageTokens);
+    this.#tenantTokens.inc({ tenant, kind: 'prompt' }, promptTokens);
+    this.#tenantTokens.inc({ tenant, kind: 'completion' }, completionTokens);
+  }
+
+  quotaRefused(tenant: string, limit: keyof Limits): void {
+    this.#quotaRefusals.inc({ tenant, limit });
+  }
+
+  quotaStoreFailed(): void {
+    this.#quotaStoreFailures.inc();
   }
 
   /** The exposition text of everything, with these gauges. */
@@ -303,10 +333,7 @@ export class Metrics {
 }
 
 /** Gives counters by adapter the values of these series, and no others. */
-function show<Count extends string>(
-  counters: Readonly<Record<Count, Counter>>,
-  series: readonly Series<Count>[],
-): void {
+function show<Count extends string>(counters: Readonly<Record<Count, Counter>>, series: readonly Series<Count>[]): void {
   for (const [count, counter] of Object.entries<Counter>(counters)) {
     counter.reset();
     for (const { name, counts } of series) counter.inc({ adapter: name }, counts[count as Count]);

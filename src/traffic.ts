@@ -1,5 +1,5 @@
 /**
- * What is counted by name, of an adapter or a tenant: the busiest names have series of their own, all others share one. Names come from outside,
+ * What is counted by name, such as an adapter's: the busiest names have series of their own, all others share one. Names come from outside,
  * and every one that /metrics shows is a series that Prometheus keeps, so there is a bound, and a name leaves where another is busier.
  *
  * No series ever goes down or jumps. What a name counted stays with it when it leaves: added to `other` it would look like new traffic to rate(),

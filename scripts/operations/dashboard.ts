@@ -287,15 +287,21 @@ const ROWS: readonly Row[] = [
     panels: [
       {
         title: 'Busiest tenants, requests/s',
-        description: 'The 50 busiest have series of their own, all others are "other".',
+        description: 'Whatever became of them.',
         unit: 'reqps',
         queries: [{ expr: busiest(rate('tenant_requests_total', 'tenant')), legend: '{{tenant}}' }],
       },
       {
         title: 'Busiest tenants, tokens/s',
-        description: 'Generated tokens of finished requests.',
+        description: 'Generated tokens.',
         unit: 'none',
-        queries: [{ expr: busiest(rate('tenant_generation_tokens_total', 'tenant')), legend: '{{tenant}}' }],
+        queries: [{ expr: busiest(rate('tenant_tokens_total', 'tenant', 'kind="completion"')), legend: '{{tenant}}' }],
+      },
+      {
+        title: 'Refused by their limits',
+        description: 'Requests that went past a limit of their tenant: 429s, and images or max_tokens that are too large.',
+        unit: 'reqps',
+        queries: [{ expr: busiest(rate('quota_refusals_total', 'tenant, limit')), legend: '{{tenant}}, {{limit}}' }],
       },
     ],
   },

@@ -19,6 +19,7 @@ import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openTracing } from '../tracing.js';
+import { openQuotas } from './quotas.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -99,6 +100,7 @@ export async function startServer(
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
+  const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
     config,
     backbone: backbone.name,
@@ -109,6 +111,7 @@ export async function startServer(
     catalogue,
     sources,
     tenants,
+    quotas,
     tokenizer,
     metrics,
     tracing,
@@ -126,6 +129,7 @@ export async function startServer(
       await server?.drain(FAREWELL_MS);
       server?.close();
       await tracing?.close();
+      quotas.close();
     })();
     return closing;
   };

@@ -25,7 +25,7 @@ export function createApp(services: Services): Express {
   app.set('query parser', 'simple');
   app.use(openExchange, observe(services), helmet());
 
-  mount(app, services.tenants, routes(services));
+  mount(app, services.tenants, services.quotas.arrive, routes(services));
   app.use((req: Request) => {
     throw unknownPath(req);
   });
@@ -35,20 +35,22 @@ export function createApp(services: Services): Express {
 
 /** Every route there is. */
 export function routes(services: Services): Route[] {
-  const { config, admission } = services;
+  const { config, admission, quotas } = services;
   const limits = {
     maxTokens: config.maxTokens,
     timeoutMs: config.requestTimeoutMs,
     maxBatch: config.maxBatch,
   };
   const parser = new RequestParser(limits);
+  const admit = [quotas.enter, admission.middleware];
+  const admitImage = [quotas.announce, ...admit];
   const pages = [...playgroundRoutes()].map(([path, handler]): Route => get(path, 'open', handler));
   return [
-    post('/v1/captions', admission.middleware, ...imageBody(config.maxImageBytes), captionRoute(services, parser)),
-    post('/v1/completions', admission.middleware, ...jsonBody(), completionRoute(services, parser)),
+    post('/v1/captions', ...admitImage, ...imageBody(config.maxImageBytes), captionRoute(services, parser)),
+    post('/v1/completions', ...admit, ...jsonBody(), completionRoute(services, parser)),
     post(
       '/v1/chat/completions',
-      admission.middleware,
+      ...admitImage,
       ...imageJsonBody(config.maxImageBytes, IMAGE_PATH),
       chatRoute(services, new ChatParser(limits)),
     ),

@@ -30,8 +30,8 @@ export function captionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const { value, form } = bodyOf(req);
     const info = readyInfo(services);
-    const ask = parser.caption(value, form);
     const exchange = exchangeOf(res);
+    const ask = services.quotas.clip(exchange.tenant, parser.caption(value, form));
     const scope = new Scope(exchange, ask.timeoutMs);
     try {
       const captioning = await Captioning.open(services, info, ask, scope, exchange);

@@ -16,9 +16,9 @@ import { readyInfo, timingsBody } from './submission.js';
 export function chatRoute(services: Services, parser: ChatParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
-    const ask = parser.parse(bodyOf(req).value);
-    const { model, image } = ask;
     const { tenant } = exchangeOf(res);
+    const ask = services.quotas.clip(tenant, parser.parse(bodyOf(req).value));
+    const { model, image } = ask;
     const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
     await answer(services, res, { ask, model, image, plan }, writingOf).catch((error: unknown) => {

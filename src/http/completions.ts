@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Request, Response } from 'express';
 import { answer, type Writing } from './answer.js';
+import { exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
 import type { CompletionAsk, RequestParser } from './schema.js';
@@ -11,7 +12,7 @@ import { readyInfo, timingsBody } from './submission.js';
 export function completionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
-    const ask = parser.completion(bodyOf(req).value);
+    const ask = services.quotas.clip(exchangeOf(res).tenant, parser.completion(bodyOf(req).value));
     checkPrompt(services, info, ask.prompt, false);
     const plan = () => ({ promptOf: () => ask.prompt, continues: true });
     await answer(services, res, { ask, model: ask.model, image: null, plan }, (target) => new Completion(ask, target));

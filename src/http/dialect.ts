@@ -99,6 +99,7 @@ export class ChatParser {
       });
     return {
       ...askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits),
+      ...(value.max_completion_tokens == null ? {} : { maxTokensField: 'max_completion_tokens' }),
       ...readMessages(value.messages),
       model,
       modelField: value.model == null ? 'adapter' : 'model',

@@ -9,6 +9,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const exchanges = new WeakMap<Response, Exchange>();
 
 export class Exchange {
+  readonly #res: Response;
   readonly id: string;
   readonly startMs = performance.now();
   /** Aborted where the client goes away before the reply is complete. */
@@ -28,6 +29,7 @@ export class Exchange {
   arrived: () => void = () => {};
 
   constructor(req: Request, res: Response) {
+    this.#res = res;
     const given = req.get('x-request-id');
     this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     const controller = new AbortController();
@@ -57,6 +59,11 @@ export class Exchange {
   spent(name: Stage['name'], ms: number): void {
     const endMs = performance.now();
     if (ms > 0) this.stages.push({ name, startMs: endMs - ms, endMs });
+  }
+
+  /** Sets headers of the reply, as long as it has not begun. */
+  set(headers: Readonly<Record<string, string>>): void {
+    if (!this.#res.headersSent) this.#res.set(headers);
   }
 
   get elapsedMs(): number {

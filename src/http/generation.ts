@@ -6,7 +6,6 @@ import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
-import type { Origin } from '../metrics.js';
 import type {
   EngineInfo,
   FinishReason,
@@ -20,6 +19,8 @@ import { TextStream } from '../serving/text.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
 import type { Exchange } from './exchange.js';
+import { noteFirstToken, noteGenerated, noteHandedOver } from './note.js';
+import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
 import type { Services } from './services.js';
 
@@ -111,46 +112,70 @@ interface Job {
   readonly target: Target;
   readonly input: GenerateInput;
   readonly events: AsyncIterableIterator<GenerationEvent>;
+  /** Until it is complete: what it has used so far. */
+  readonly used: { -readonly [Kind in keyof Used]: number };
 }
+
+const NOTHING: Used = { imageTokens: 0, promptTokens: 0, completionTokens: 0 };
 
 export class Generation {
   readonly #services: Services;
   readonly #ask: Ask;
   readonly #scope: Scope;
+  readonly #charge: Charge;
   readonly #pixels: Pixels | null;
   readonly #jobs: ReadonlyMap<Target, Job>;
   /** When the engine got it. */
   readonly #startMs = performance.now();
 
-  private constructor(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, jobs: ReadonlyMap<Target, Job>) {
+  private constructor(
+    services: Services,
+    ask: Ask,
+    scope: Scope,
+    charge: Charge,
+    pixels: Pixels | null,
+    jobs: ReadonlyMap<Target, Job>,
+  ) {
     this.#services = services;
     this.#ask = ask;
     this.#scope = scope;
+    this.#charge = charge;
     this.#pixels = pixels;
     this.#jobs = jobs;
   }
 
-  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed. */
-  static submit(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, targets: readonly Target[]): Generation {
+  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed, and is charged for what it used. */
+  static submit(
+    services: Services,
+    ask: Ask,
+    scope: Scope,
+    charge: Charge,
+    pixels: Pixels | null,
+    targets: readonly Target[],
+  ): Generation {
     const inputs = targets.map((target) => inputOf(services, ask, scope, target));
     const streams = services.engine.generate(pixels, inputs, scope.signal);
-    for (const target of targets) services.metrics.traffic(originOf(services, scope, target), { requests: 1 });
+    for (const target of targets) noteHandedOver(services, target);
     const jobs = targets.map(
-      (target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const,
+      (target, index) => [target, { target, input: inputs[index], events: streams[index], used: { ...NOTHING } } as Job] as const,
     );
-    return new Generation(services, ask, scope, pixels, new Map(jobs));
+    return new Generation(services, ask, scope, charge, pixels, new Map(jobs));
   }
 
   /** Follows one target to its end; text is told as it becomes final. Throws AppError. */
   async follow(target: Target, onText: OnText): Promise<Generated> {
     const job = this.#jobs.get(target);
     if (!job) throw new TypeError('Expected a target that was submitted');
+    let used: Used = job.used;
     try {
       const generated = await this.#follow(job, onText);
+      used = generated;
       for (const { finishReason } of generated.texts) this.#services.metrics.finished(finishReason);
       return generated;
     } catch (error) {
       throw this.#scope.explain(error);
+    } finally {
+      this.#charge.add(used);
     }
   }
 
@@ -166,10 +191,12 @@ export class Generation {
     for await (const event of this.#events(job)) {
       if (event.type === 'started') {
         start = withFetch(event.start, job.target);
+        Object.assign(job.used, { imageTokens: start.imageTokens, promptTokens: start.promptTokens });
       } else if (event.type === 'token') {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
-        if (tokens++ === 0) this.#noteFirst(job.target);
+        job.used.completionTokens = ++tokens;
+        if (tokens === 1) noteFirstToken(this.#services, job.target, this.#scope.elapsedMs / 1000);
         const gapMs = voice.gapMs();
         if (gapMs !== null) metrics.nextToken(gapMs / 1000);
         const text = voice.push(event.tokenId);
@@ -178,7 +205,7 @@ export class Generation {
         if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(job.target, start, voices);
       } else {
         const result = withFetch(event.result, job.target);
-        this.#note(job.target, result);
+        noteGenerated(this.#services, this.#scope.exchange, job.target, this.#startMs, result);
         return this.#done(result, voices, onText);
       }
     }
@@ -227,37 +254,8 @@ export class Generation {
       completionTokens: voices.reduce((total, { tokens }) => total + tokens, 0),
       timings: { ...start.timings, decodeMs: Math.max(...voices.map((voice) => voice.elapsedMs())) },
     };
-    this.#note(target, generated);
+    noteGenerated(this.#services, this.#scope.exchange, target, this.#startMs, generated);
     return { ...generated, texts: voices.map(({ text }, index) => ({ index, text, finishReason: 'stop' })) };
-  }
-
-  #noteFirst(target: Target): void {
-    const seconds = this.#scope.elapsedMs / 1000;
-    const { metrics } = this.#services;
-    metrics.firstToken(seconds);
-    metrics.traffic(originOf(this.#services, this.#scope, target), { firstTokens: 1, firstTokenSeconds: seconds });
-  }
-
-  /** Tells all who count, log and trace what came of a target. */
-  #note(target: Target, generated: Omit<GenerateResult, 'choices'>): void {
-    const { metrics } = this.#services;
-    const { imageTokens, promptTokens, completionTokens, timings, adapterCache } = generated;
-    metrics.generated(generated);
-    metrics.traffic(originOf(this.#services, this.#scope, target), {
-      generatedTokens: completionTokens,
-      misses: adapterCache === 'miss' ? 1 : 0,
-    });
-    const { adapter, fetchMs } = target;
-    this.#scope.exchange.parts.push({
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
-      startMs: this.#startMs,
-      endMs: performance.now(),
-      fetchMs,
-      timings,
-      imageTokens,
-      promptTokens,
-      completionTokens,
-    });
   }
 }
 
@@ -285,11 +283,6 @@ function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { ada
     sampling,
     deadlineMs: scope.remainingMs,
   };
-}
-
-/** Whose traffic a target is. */
-function originOf({ backbone }: Services, { tenant }: Scope, { adapter }: Target): Origin {
-  return { adapter: adapter?.name ?? backbone, tenant: tenant.name };
 }
 
 /** The engine knows nothing of what came before it. */

@@ -98,6 +98,8 @@ type CompletionBody = Values<ReturnType<typeof completionFields>>;
 /** What every generating route asks for. */
 export interface Ask {
   readonly sampling: SamplingParams;
+  /** The field that says how many tokens there may be; null where none does. */
+  readonly maxTokensField: string | null;
   readonly stop: readonly string[];
   readonly stream: boolean;
   readonly timeoutMs: number;
@@ -183,7 +185,8 @@ export function askOf(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimi
   };
   checkTogether(sampling);
   const stop = typeof value.stop === 'string' ? [value.stop] : (value.stop ?? []);
-  return { sampling, stop, stream: value.stream ?? false, timeoutMs: value.timeout_ms ?? timeoutMs };
+  const maxTokensField = value.max_tokens == null ? null : 'max_tokens';
+  return { sampling, maxTokensField, stop, stream: value.stream ?? false, timeoutMs: value.timeout_ms ?? timeoutMs };
 }
 
 /** What is right alone and wrong together. */

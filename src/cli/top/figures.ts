@@ -1,5 +1,5 @@
 /** From two readings of a server to the figures that people look at. Pure: what is drawn can be tested without a server. */
-import { type Bucket, type Exposition, quantileBetween } from './exposition.js';
+import { type Bucket, type Exposition, type Labels, quantileBetween } from './exposition.js';
 
 /** What /v1/adapters says of one, as far as it is shown. */
 export interface ListedAdapter {
@@ -25,6 +25,11 @@ export interface Busy {
   readonly requestsPerSecond: number | null;
   readonly tokensPerSecond: number | null;
   readonly requests: number;
+}
+
+export interface BusyTenant extends Busy {
+  /** 429s since the reading before. */
+  readonly refused: number | null;
 }
 
 export interface BusyAdapter extends Busy {
@@ -64,7 +69,7 @@ export interface Figures {
   };
   readonly restarts: { readonly engine: number; readonly images: number };
   readonly busiestAdapters: readonly BusyAdapter[];
-  readonly busiestTenants: readonly Busy[];
+  readonly busiestTenants: readonly BusyTenant[];
 }
 
 export interface Quantiles {
@@ -101,8 +106,8 @@ export function figuresOf(before: Reading | null, { atMs, exposition, adapters, 
       running: now('graft_num_requests_running'),
       waiting: now('graft_num_requests_waiting'),
       finishedPerSecond: change.rate('graft_e2e_request_latency_seconds_count'),
-      refused: change.ofRequests((outcome) => REFUSALS.has(outcome)),
-      failed: change.ofRequests((outcome) => !REFUSALS.has(outcome) && !FINE.has(outcome)),
+      refused: change.ofOutcomes('graft_requests_total', (outcome) => REFUSALS.has(outcome)),
+      failed: change.ofOutcomes('graft_requests_total', (outcome) => !REFUSALS.has(outcome) && !FINE.has(outcome)),
     },
     rows: { running: now('graft_num_rows_running'), max: Number.isNaN(rows) ? null : rows },
     queue: now('graft_queue_length'),
@@ -121,29 +126,34 @@ export function figuresOf(before: Reading | null, { atMs, exposition, adapters, 
       evictions: change.of('graft_adapter_evictions_total'),
     },
     restarts: { engine: now('graft_engine_restarts_total'), images: now('graft_image_process_restarts_total') },
-    busiestAdapters: busiest(change, 'adapter').map((busy) => ({
+    busiestAdapters: busiest(change, 'adapter', { metric: 'graft_adapter_generation_tokens_total' }).map((busy) => ({
       ...busy,
       firstTokenSeconds: change.ratio('adapter', busy.name, 'first_token_seconds', 'first_tokens'),
       misses: change.of('graft_adapter_request_misses_total', { adapter: busy.name }),
       bytes: bytes.get(busy.name) ?? null,
     })),
-    busiestTenants: busiest(change, 'tenant'),
+    busiestTenants: busiest(change, 'tenant', { metric: 'graft_tenant_tokens_total', kind: 'completion' }).map((busy) => ({
+      ...busy,
+      refused: change.ofOutcomes('graft_tenant_requests_total', (outcome) => REFUSALS.has(outcome), { tenant: busy.name }),
+    })),
   };
 }
 
 /** All that has a series, the busiest first: by what it did since the reading before, then by all that it ever did. */
-function busiest(change: Change, label: 'adapter' | 'tenant'): Busy[] {
-  return change.after
-    .series(`graft_${label}_requests_total`)
-    .map(({ labels, value }) => {
-      const name = labels[label] ?? '';
-      return {
-        name,
-        requestsPerSecond: change.rate(`graft_${label}_requests_total`, { [label]: name }),
-        tokensPerSecond: change.rate(`graft_${label}_generation_tokens_total`, { [label]: name }),
-        requests: value,
-      };
-    })
+function busiest(
+  change: Change,
+  label: 'adapter' | 'tenant',
+  { metric: tokens, ...only }: { readonly metric: string; readonly kind?: string },
+): Busy[] {
+  const requests = `graft_${label}_requests_total`;
+  const names = new Set(change.after.series(requests).flatMap(({ labels }) => labels[label] ?? []));
+  return [...names]
+    .map((name) => ({
+      name,
+      requestsPerSecond: change.rate(requests, { [label]: name }),
+      tokensPerSecond: change.rate(tokens, { [label]: name, ...only }),
+      requests: change.after.sum(requests, { [label]: name }) ?? 0,
+    }))
     .sort(
       (a, b) =>
         (b.requestsPerSecond ?? 0) - (a.requestsPerSecond ?? 0) ||
@@ -164,7 +174,7 @@ class Change {
     this.#seconds = seconds;
   }
 
-  of(name: string, labels: Readonly<Record<string, string>> = {}): number | null {
+  of(name: string, labels: Labels = {}): number | null {
     if (!this.#before) return null;
     const after = this.after.sum(name, labels) ?? 0;
     const before = this.#before.sum(name, labels) ?? 0;
@@ -172,15 +182,16 @@ class Change {
     return after >= before ? after - before : after;
   }
 
-  rate(name: string, labels: Readonly<Record<string, string>> = {}): number | null {
+  rate(name: string, labels: Labels = {}): number | null {
     const change = this.of(name, labels);
     return change === null ? null : change / this.#seconds;
   }
 
-  ofRequests(counts: (outcome: string) => boolean): number | null {
+  /** Of the outcomes that count, with these labels. */
+  ofOutcomes(name: string, counts: (outcome: string) => boolean, only: Labels = {}): number | null {
     if (!this.#before) return null;
-    const outcomes = new Set(this.after.series('graft_requests_total').flatMap(({ labels }) => labels['outcome'] ?? []));
-    return [...outcomes].filter(counts).reduce((sum, outcome) => sum + (this.of('graft_requests_total', { outcome }) ?? 0), 0);
+    const outcomes = new Set(this.after.series(name).flatMap(({ labels }) => labels['outcome'] ?? []));
+    return [...outcomes].filter(counts).reduce((sum, outcome) => sum + (this.of(name, { ...only, outcome }) ?? 0), 0);
   }
 
   /** The mean of what a name's sum and count gained. */

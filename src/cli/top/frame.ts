@@ -1,5 +1,5 @@
 /** One picture of a server for a terminal of some size: lines of text, with colours where they are seen and without where they are not. */
-import type { Busy, BusyAdapter, Figures } from './figures.js';
+import type { Busy, BusyAdapter, BusyTenant, Figures } from './figures.js';
 
 export interface Canvas {
   readonly columns: number;
@@ -117,6 +117,7 @@ function tables({ busiestAdapters, busiestTenants }: Figures, canvas: Canvas, li
     number.whole(busy.misses),
     busy.bytes === null ? number.none : bytes(busy.bytes),
   ];
+  const ofTenant = (busy: BusyTenant) => [...rates(busy), number.whole(busy.refused)];
   return [
     ...table(
       'ADAPTER',
@@ -126,7 +127,7 @@ function tables({ busiestAdapters, busiestTenants }: Figures, canvas: Canvas, li
       canvas,
     ),
     ...(busiestTenants.length > 0
-      ? [[], ...table('TENANT', ['requests/s', 'tokens/s'], busiestTenants.slice(0, tenants), rates, canvas)]
+      ? [[], ...table('TENANT', ['requests/s', 'tokens/s', 'refused'], busiestTenants.slice(0, tenants), ofTenant, canvas)]
       : []),
   ];
 }

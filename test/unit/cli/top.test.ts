@@ -52,13 +52,17 @@ async function readingOf(metrics: Metrics, atMs: number): Promise<Reading> {
 /** Two readings, two seconds apart, of a server that did something in between. */
 async function busyReadings(): Promise<[Reading, Reading]> {
   const metrics = new Metrics();
-  metrics.traffic({ adapter: 'french', tenant: 'acme' }, { requests: 100, generatedTokens: 900 });
+  metrics.traffic('french', { requests: 100, generatedTokens: 900 });
+  for (let i = 0; i < 9; i++) metrics.tenantRequest('globex', 'ok');
+  metrics.tenantTokens('acme', { imageTokens: 64, promptTokens: 1, completionTokens: 10 });
   metrics.request({ route: '/v1/captions', outcome: 'queue_full', generating: true, seconds: 0.1 });
   metrics.firstToken(30);
   const before = await readingOf(metrics, 1000);
-  metrics.traffic({ adapter: 'english', tenant: 'acme' }, { requests: 6 });
-  metrics.traffic({ adapter: 'english', tenant: 'acme' }, { firstTokens: 4, firstTokenSeconds: 0.8 });
-  metrics.traffic({ adapter: 'english', tenant: 'acme' }, { generatedTokens: 50, misses: 1 });
+  metrics.traffic('english', { requests: 6 });
+  metrics.traffic('english', { firstTokens: 4, firstTokenSeconds: 0.8 });
+  metrics.traffic('english', { generatedTokens: 50, misses: 1 });
+  for (const outcome of ['ok', 'ok', 'queue_full'] as const) metrics.tenantRequest('acme', outcome);
+  metrics.tenantTokens('acme', { imageTokens: 64, promptTokens: 1, completionTokens: 50 });
   for (let i = 0; i < 4; i++) metrics.request({ route: '/v1/captions', outcome: 'ok', generating: true, seconds: 0.3 });
   for (const outcome of ['queue_full', 'rate_limit_exceeded', 'internal', 'cancelled'] as const)
     metrics.request({ route: '/v1/captions', outcome, generating: true, seconds: 0.3 });
@@ -141,7 +145,10 @@ describe('figuresOf', () => {
       },
       expect.objectContaining({ name: 'french', requestsPerSecond: 0, tokensPerSecond: 0, requests: 100, bytes: null }),
     ]);
-    expect(busiestTenants).toEqual([{ name: 'acme', requestsPerSecond: 3, tokensPerSecond: 25, requests: 106 }]);
+    expect(busiestTenants).toEqual([
+      { name: 'acme', requestsPerSecond: 1.5, tokensPerSecond: 25, requests: 3, refused: 1 },
+      { name: 'globex', requestsPerSecond: 0, tokensPerSecond: 0, requests: 9, refused: 0 },
+    ]);
   });
 
   test('has no rates at first, nor after the server was started again', async () => {

@@ -39,6 +39,8 @@ describe('what is asked', () => {
     expect(chat({ max_tokens: 5, max_completion_tokens: null }).sampling.maxTokens).toBe(5);
     expect(chat({ num_beams: 3 }).sampling.numBeams).toBe(3);
     expect(chat({}).sampling.maxTokens).toBe(40);
+    const fields = [{}, { max_tokens: 5 }, { max_completion_tokens: 5 }].map((body) => chat(body).maxTokensField);
+    expect(fields).toEqual([null, 'max_tokens', 'max_completion_tokens']);
   });
 
   test('fields that ask for nothing, or change no answer, are taken', () => {

@@ -15,6 +15,7 @@ describe('RequestParser.caption', () => {
       adapters: [],
       list: false,
       prompt: null,
+      maxTokensField: null,
       stop: [],
       stream: false,
       timeoutMs: 60_000,
