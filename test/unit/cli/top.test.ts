@@ -182,8 +182,9 @@ describe('frameOf', () => {
       english                                      3.0         25.0       200 ms            1       2.1 MB
       french                                         0            0            -            0            -
 
-      TENANT                                requests/s     tokens/s
-      acme                                         3.0         25.0
+      TENANT                                requests/s     tokens/s      refused
+      acme                                         1.5         25.0            1
+      globex                                         0            0            0
       "
     `);
   });
