@@ -22,11 +22,13 @@ const IMPORTS = {
   serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'runtime/'],
   http: [
     'serving/client',
+    'serving/likelihood',
     'serving/protocol',
     'serving/text',
     'images/client',
     'images/protocol',
     'images/remote',
+    'adapter/blend',
     'adapter/registry',
     'tenants/',
     'config',

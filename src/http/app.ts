@@ -41,7 +41,7 @@ export function routes(services: Services): Route[] {
     timeoutMs: config.requestTimeoutMs,
     maxBatch: config.maxBatch,
   };
-  const parser = new RequestParser(limits);
+  const parser = new RequestParser(limits, services.backbone);
   const admit = [quotas.enter, admission.middleware];
   const admitImage = [quotas.announce, ...admit];
   const pages = [...playgroundRoutes()].map(([path, handler]): Route => get(path, 'open', handler));
@@ -52,7 +52,7 @@ export function routes(services: Services): Route[] {
       '/v1/chat/completions',
       ...admitImage,
       ...imageJsonBody(config.maxImageBytes, IMAGE_PATH),
-      chatRoute(services, new ChatParser(limits)),
+      chatRoute(services, new ChatParser(limits, services.backbone)),
     ),
     get('/v1/models', 'tenant', modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelRoute(services)),
@@ -79,7 +79,7 @@ function observe({ log, metrics, tracing, admission }: Services): RequestHandler
     if (admission.draining) res.set('connection', 'close');
     res.once('close', () => {
       const exchange = exchangeOf(res);
-      const { id, route, tenantName, error, adapters, parts, elapsedMs } = exchange;
+      const { id, route, tenantName, error, adapters, blends, parts, elapsedMs } = exchange;
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       const status = cancelled ? 499 : (error?.status ?? res.statusCode);
@@ -97,6 +97,7 @@ function observe({ log, metrics, tracing, admission }: Services): RequestHandler
         status,
         ms: Math.round(elapsedMs * 10) / 10,
         adapters,
+        ...(blends.length > 0 ? { blends } : {}),
         ...workOf(parts),
         outcome,
       };

@@ -21,6 +21,8 @@ export class Exchange {
   error: AppError | undefined;
   /** Digests of the adapters that it asked for. */
   readonly adapters: string[] = [];
+  /** Of those that are blends: what is mixed. */
+  readonly blends: object[] = [];
   /** Where its time went, as far as this process spent it ... */
   readonly stages: Stage[] = [];
   /** ... and as the engine did: one for each adapter that answered. */
