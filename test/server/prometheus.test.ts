@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Tenant } from '../../src/tenants/tenant.js';
 import { freePort } from '../support/command.js';
-import { formOf, noisePng, post, startTinyServer, type TinyServer, until } from '../support/server.js';
+import { limited, tenantsOf } from '../support/keys.js';
+import { type Fields, formOf, noisePng, startTinyServer, type TinyServer, until } from '../support/server.js';
 
 const DEPLOY = fileURLToPath(new URL('../../deploy/', import.meta.url));
 /** Both of Debian's package prometheus. */
@@ -15,15 +17,18 @@ const PROMTOOL = 'promtool';
 const PROMETHEUS = 'prometheus';
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 
+/** Only the first may read metrics. */
+const KEY = 'graft_operator';
+const TENANTS = { [KEY]: new Tenant({ name: 'ops', isAdmin: true }), graft_tenant: limited('acme', {}) };
+
 let tiny: TinyServer;
 let folder: string;
 let prometheus: ChildProcess | undefined;
 beforeAll(async () => {
-  tiny = await startTinyServer(['first', 'second']);
+  tiny = await startTinyServer(['first', 'second'], {}, { tenants: tenantsOf(TENANTS) });
   folder = await mkdtemp(path.join(tmpdir(), 'graft-prometheus-'));
   const image = await noisePng();
-  for (const adapter of ['first', 'second', 'first'])
-    await post(`${tiny.url}/v1/captions`, formOf({ image, adapter, max_tokens: '4' }));
+  for (const adapter of ['first', 'second', 'first']) await caption({ image, adapter, max_tokens: '4' });
 });
 afterAll(async () => {
   if (prometheus) {
@@ -35,7 +40,15 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const metricsText = async (): Promise<string> => (await fetch(`${tiny.url}/metrics`)).text();
+const ask = (path: string, key: string, init: RequestInit = {}): Promise<Response> =>
+  fetch(`${tiny.url}${path}`, { ...init, headers: { authorization: `Bearer ${key}` } });
+const metricsText = async (): Promise<string> => (await ask('/metrics', KEY)).text();
+
+async function caption(fields: Fields): Promise<void> {
+  const reply = await ask('/v1/captions', 'graft_tenant', { method: 'POST', body: formOf(fields) });
+  expect(reply.status).toBe(200);
+  await reply.text();
+}
 
 /** Names of metrics in some text that asks for them, without what histograms add to their own. */
 function namesIn(text: string, shown: ReadonlySet<string>): string[] {
@@ -76,11 +89,9 @@ test('lora_requests_info reads as the endpoint picker reads it, and says who run
   expect(await labelsOf()).toMatchObject({ max: '16', running: [], waiting: [] });
   expect(Math.abs((await labelsOf()).seconds - Date.now() / 1000)).toBeLessThan(60);
   const image = await noisePng();
-  const ask = () =>
-    post(`${tiny.url}/v1/captions`, formOf({ image, adapters: 'first,second', n: '4', temperature: '2', max_tokens: '100' }));
   const stop = new AbortController();
   const asking = (async () => {
-    while (!stop.signal.aborted) await ask();
+    while (!stop.signal.aborted) await caption({ image, adapters: 'first,second', n: '4', temperature: '2', max_tokens: '100' });
   })();
   await until(async () => {
     const { running } = await labelsOf();
@@ -101,6 +112,11 @@ test.runIf(isThere(PROMTOOL))(
   },
 );
 
+test('nobody else reads the metrics: not without a key, nor with a tenant’s', async () => {
+  expect((await fetch(`${tiny.url}/metrics`)).status).toBe(401);
+  expect((await ask('/metrics', 'graft_tenant')).status).toBe(404);
+});
+
 interface Answer<Data> {
   readonly status: string;
   readonly data: Data;
@@ -110,7 +126,7 @@ test.runIf(isThere(PROMETHEUS))(
   'a real Prometheus scrapes it with the example configuration (skipped where it is not installed)',
   async () => {
     await cp(path.join(DEPLOY, 'prometheus'), folder, { recursive: true });
-    await writeFile(path.join(folder, 'graft.key'), 'graft_key-that-nobody-asks-for\n');
+    await writeFile(path.join(folder, 'graft.key'), `${KEY}\n`);
     const file = path.join(folder, 'prometheus.yaml');
     const example = await readFile(file, 'utf8');
     const config = example
@@ -129,17 +145,17 @@ test.runIf(isThere(PROMETHEUS))(
       ],
       { stdio: 'inherit' },
     );
-    const ask = async <Data>(query: string): Promise<Data | undefined> => {
+    const prometheusSays = async <Data>(query: string): Promise<Data | undefined> => {
       const response = await fetch(`http://${address}/api/v1/${query}`).catch(() => undefined);
       return response?.ok ? ((await response.json()) as Answer<Data>).data : undefined;
     };
 
     await until(async () => {
-      const targets = await ask<{ activeTargets: { health: string; lastError: string }[] }>('targets');
+      const targets = await prometheusSays<{ activeTargets: { health: string; lastError: string }[] }>('targets');
       return targets?.activeTargets.length === 1 && targets.activeTargets[0]?.health === 'up';
     });
     type Vector = { result: { metric: Record<string, string>; value: [number, string] }[] };
-    const vectorOf = async (expr: string) => (await ask<Vector>(`query?query=${encodeURIComponent(expr)}`))?.result;
+    const vectorOf = async (expr: string) => (await prometheusSays<Vector>(`query?query=${encodeURIComponent(expr)}`))?.result;
     await until(async () => (await vectorOf('graft_adapter_requests_total'))?.length === 2);
     // The test before asked for more, of both alike.
     const byAdapter = await vectorOf('graft_adapter_requests_total{job="graft"}');
@@ -148,15 +164,16 @@ test.runIf(isThere(PROMETHEUS))(
       (name) => byAdapter?.find(({ metric }) => metric['adapter'] === name)?.value[1],
     );
     expect(Number(first)).toBe(Number(second) + 1);
+    expect(await vectorOf('graft_tenant_requests_total{tenant="acme",outcome="ok"}')).toHaveLength(1);
     expect(await vectorOf('up{job="graft"}')).toMatchObject([{ value: [expect.any(Number), '1'] }]);
     expect(await vectorOf('graft_lora_requests_info')).toEqual([]);
 
     type Rules = { groups: { rules: { name: string; health: string; state: string }[] }[] };
     await until(async () => {
-      const rules = (await ask<Rules>('rules'))?.groups.flatMap((group) => group.rules);
-      return rules?.length === 10 && rules.every(({ health }) => health === 'ok');
+      const rules = (await prometheusSays<Rules>('rules'))?.groups.flatMap((group) => group.rules);
+      return rules?.length === 11 && rules.every(({ health }) => health === 'ok');
     });
-    const firing = (await ask<{ alerts: { state: string }[] }>('alerts'))?.alerts;
+    const firing = (await prometheusSays<{ alerts: { state: string }[] }>('alerts'))?.alerts;
     expect(firing?.filter(({ state }) => state === 'firing')).toEqual([]);
   },
 );
