@@ -150,9 +150,11 @@ export class Metrics {
   readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
   readonly #byAdapter = {
     requests: this.#counter('adapter_requests_total', 'Requests handed to the engine, by adapter', ['adapter']),
-    generatedTokens: this.#counter('adapter_generation_tokens_total', 'Generated tokens of finished requests, by adapter', [
-      'adapter',
-    ]),
+    generatedTokens: this.#counter(
+      'adapter_generation_tokens_total',
+      'Generated tokens, those of requests that were cut too, by adapter',
+      ['adapter'],
+    ),
     firstTokens: this.#counter('adapter_first_tokens_total', 'Requests that got a first token, by adapter', ['adapter']),
     firstTokenSeconds: this.#counter('adapter_first_token_seconds_total', 'Sum of their times to the first token, by adapter', [
       'adapter',

@@ -215,7 +215,7 @@ const ROWS: readonly Row[] = [
       },
       {
         title: 'Busiest adapters, tokens/s',
-        description: 'Generated tokens of finished requests.',
+        description: 'Generated tokens.',
         unit: 'none',
         queries: [{ expr: busiest(rate('adapter_generation_tokens_total', 'adapter')), legend: '{{adapter}}' }],
       },

@@ -21,7 +21,7 @@ import { TextStream } from '../serving/text.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
 import type { Exchange } from './exchange.js';
-import { noteFirstToken, noteGenerated, noteHandedOver } from './note.js';
+import { noteFirstToken, noteGenerated, noteHandedOver, noteTokens } from './note.js';
 import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
 import { reselect } from './selection.js';
@@ -188,6 +188,7 @@ export class Generation {
       throw this.#scope.explain(error);
     } finally {
       this.#charge.add(used);
+      noteTokens(this.#services, target, used.completionTokens);
     }
   }
 

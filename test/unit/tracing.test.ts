@@ -1,13 +1,22 @@
-import { createServer } from 'node:http';
+import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openTracing, type RequestTrace } from '../../src/tracing.js';
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
 const SPAN = '00f067aa0ba902b7';
 
+/** What was sent. */
+const received: { readonly headers: IncomingHttpHeaders; readonly text: string }[] = [];
 /** Takes nothing: with this status nobody tries again. */
-const refusing = createServer((_req, res) => res.writeHead(400).end());
+const refusing = createServer((req, res) => {
+  let text = '';
+  req.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  req.on('end', () => {
+    received.push({ headers: req.headers, text });
+    res.writeHead(400).end();
+  });
+});
 let address: string;
 beforeAll(async () => {
   await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve));
@@ -56,6 +65,36 @@ describe('openTracing', () => {
     expect(await complaintOf(address, own)).toBe(`traces are lost: Expected ${address}/v1/traces to take them but Bad Request`);
     expect(await complaintOf(null, { OTEL_EXPORTER_OTLP_ENDPOINT: `${address}/base/` })).toContain(`${address}/base/v1/traces`);
     expect(await complaintOf(null, { OTEL_EXPORTER_OTLP_ENDPOINT: 'x', ...own })).toContain(`Expected ${address}/own to`);
+  });
+});
+
+describe('OpenTelemetry’s own variables', () => {
+  afterEach(() => vi.unstubAllEnvs());
+
+  async function sent(env: Readonly<Record<string, string>>, request: Partial<RequestTrace> = {}): Promise<typeof received> {
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
+    const before = received.length;
+    const tracing = await openTracing(address, env, () => undefined);
+    tracing?.record({ ...REQUEST, ...request });
+    await tracing?.close();
+    return received.slice(before);
+  }
+
+  test('name the service and its attributes, and add headers', async () => {
+    const [message] = await sent({
+      OTEL_SERVICE_NAME: 'captions',
+      OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
+      OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=observed',
+    });
+    expect(message?.headers['x-tenant']).toBe('observed');
+    expect(message?.text).toContain('{"key":"service.name","value":{"stringValue":"captions"}}');
+    expect(message?.text).toContain('{"key":"deployment.environment.name","value":{"stringValue":"test"}}');
+  });
+
+  test('choose what is kept; a caller that is not traced is not either', async () => {
+    expect(await sent({})).toHaveLength(1);
+    expect(await sent({ OTEL_TRACES_SAMPLER: 'always_off' })).toEqual([]);
+    expect(await sent({}, { traceparent: `00-${TRACE}-${SPAN}-00` })).toEqual([]);
   });
 });
 
