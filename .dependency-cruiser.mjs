@@ -33,6 +33,7 @@ const IMPORTS = {
     'tenants/',
     'config',
     'metrics',
+    'tracing',
     'scenes/',
   ],
   training: ['settings', 'autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
@@ -40,7 +41,9 @@ const IMPORTS = {
   'errors.ts': [],
   'config.ts': ['settings'],
   'settings.ts': [],
-  'metrics.ts': [],
+  'metrics.ts': ['traffic'],
+  'traffic.ts': [],
+  'tracing.ts': [],
   'index.ts': ['(?!cli/)'],
 };
 
@@ -59,6 +62,7 @@ const HOMES = {
   express: 'http/',
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
+  '@opentelemetry': 'tracing\\.ts$',
   aws4fetch: 'sources/',
   ioredis: 'tenants/',
   'rate-limiter-flexible': 'tenants/',

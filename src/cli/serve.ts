@@ -20,6 +20,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openTracing } from '../tracing.js';
 import { openQuotas } from './quotas.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
@@ -57,6 +58,7 @@ export async function startServer(
   const log = pino({ level: config.logLevel, base: null });
   const template = await openTemplate(backbone.languageFolder, log);
   const metrics = new Metrics();
+  const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
@@ -116,6 +118,7 @@ export async function startServer(
     tokenizer,
     template,
     metrics,
+    tracing,
     admission,
     log,
   });
@@ -129,6 +132,7 @@ export async function startServer(
       await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      await tracing?.close();
       quotas.close();
     })();
     return closing;

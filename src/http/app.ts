@@ -27,6 +27,7 @@ import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
 import { imageBody, imageJsonBody, jsonBody } from './multipart.js';
 import { openApiRoute } from './openapi.js';
 import { playgroundRoutes } from './playground.js';
+import { traceOf, workOf } from './record.js';
 import { type About, mount, type Route } from './route.js';
 import { RequestParser } from './schema.js';
 import type { Services } from './services.js';
@@ -100,31 +101,37 @@ function post(path: string, about: About, ...handlers: RequestHandler[]): Route 
   return { method: 'post', path, access: 'tenant', about, handlers };
 }
 
-/** One log line and one count a request, when it is over. Neither ever holds an image or a prompt. */
-function observe({ log, metrics, admission }: Services): RequestHandler {
+/** One log line, one count and, where somebody takes them, one trace a request, when it is over. None ever holds an image, a text or a key. */
+function observe({ log, metrics, tracing, admission }: Services): RequestHandler {
   return (req: Request, res: Response, next: NextFunction): void => {
     // A connection that stays open would send its next request to a server that is going away.
     if (admission.draining) res.set('connection', 'close');
     res.once('close', () => {
-      const { id, route, tenantName, error, adapters, blends, elapsedMs } = exchangeOf(res);
+      const exchange = exchangeOf(res);
+      const { id, route, tenantName, error, adapters, blends, parts, elapsedMs } = exchange;
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
+      const status = cancelled ? 499 : (error?.status ?? res.statusCode);
       metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
       if (tenantName) metrics.tenantRequest(tenantName, outcome);
+      const isCall = route.startsWith('/v1/');
+      const trace = isCall ? tracing?.record(traceOf(req, exchange, { status, outcome })) : undefined;
       const line = {
         id,
+        ...(trace === undefined ? {} : { trace }),
         method: req.method,
         route,
         // Where nobody has a name there is nothing to tell.
         ...(tenantName ? { tenant: tenantName } : {}),
-        status: cancelled ? 499 : (error?.status ?? res.statusCode),
+        status,
         ms: Math.round(elapsedMs * 10) / 10,
         adapters,
         ...(blends.length > 0 ? { blends } : {}),
+        ...workOf(parts),
         outcome,
       };
       if (error?.status === 500) log.error({ ...line, err: error.cause ?? error }, error.message);
-      else if (route.startsWith('/v1/')) log.info(line, 'request');
+      else if (isCall) log.info(line, 'request');
       else log.debug(line, 'request');
     });
     next();

@@ -9,6 +9,7 @@ import type { Metrics } from '../metrics.js';
 import type { EngineClient } from '../serving/protocol.js';
 import type { SourceLibrary } from '../sources/library.js';
 import type { Tenants } from '../tenants/tenants.js';
+import type { Tracing } from '../tracing.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
 import type { Quotas } from './quotas.js';
@@ -33,6 +34,8 @@ export interface Services {
   /** How the backbone writes conversations; null where its checkpoint does not say. */
   readonly template: ChatTemplate | null;
   readonly metrics: Metrics;
+  /** null where nobody takes traces. */
+  readonly tracing: Pick<Tracing, 'record'> | null;
   readonly admission: Admission;
   readonly log: Logger;
 }

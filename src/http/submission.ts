@@ -38,9 +38,13 @@ export async function submit(
       });
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
+    const readMs = performance.now();
     const bytes = await pictureBytes(services, image, scope.signal);
     quotas.weigh(exchange.tenant, bytes.length);
+    const decodeMs = performance.now();
+    exchange.spent('image read', decodeMs - readMs);
     const pixels = await images.decode(bytes, scope.signal);
+    exchange.spent('image decode', performance.now() - decodeMs);
     return Generation.submit(services, ask, scope, charge, pixels, targets);
   } catch (error) {
     throw scope.explain(error);
