@@ -1,5 +1,6 @@
 /** What the routes work with; put together once, where the server is started. */
 import type { Logger } from 'pino';
+import type { ChatTemplate } from '../backbone/template.js';
 import type { Tokenizer } from '../backbone/tokenizer.js';
 import type { Config } from '../config.js';
 import type { ImageClient } from '../images/client.js';
@@ -10,6 +11,7 @@ import type { SourceLibrary } from '../sources/library.js';
 import type { Publisher } from '../store/publisher.js';
 import type { AdapterStore } from '../store/store.js';
 import type { Tenants } from '../tenants/tenants.js';
+import type { Tracing } from '../tracing.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
 import type { Quotas } from './quotas.js';
@@ -41,7 +43,11 @@ export interface Services {
   readonly tenants: Tenants;
   readonly quotas: Quotas;
   readonly tokenizer: Tokenizer;
+  /** How the backbone writes conversations; null where its checkpoint does not say. */
+  readonly template: ChatTemplate | null;
   readonly metrics: Metrics;
+  /** null where nobody takes traces. */
+  readonly tracing: Pick<Tracing, 'record'> | null;
   readonly admission: Admission;
   readonly log: Logger;
 }
