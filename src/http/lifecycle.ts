@@ -13,11 +13,12 @@ import { exchangeOf } from './exchange.js';
 import { adapterRoute } from './models.js';
 import { bodyOf, jsonBody } from './multipart.js';
 import { preload } from './residency.js';
-import type { Route } from './route.js';
+import type { About, Route } from './route.js';
 import { check, type Fields, type Values } from './schema.js';
 import type { Lifecycle, Services } from './services.js';
 import { nameIn, seconds, stateOf } from './state.js';
 import { checkUpload, linger, receive } from './upload.js';
+import { adapterAbout, deleteAbout, preloadAbout, uploadAbout, verbAbout } from './versions.js';
 
 const MAX_SHARES = 16;
 /** Part of the memory for adapters that pinned ones may take: the others need room to come and go. */
@@ -39,137 +40,60 @@ const splitFields = {
   },
 } satisfies Fields;
 const versionFields = { version } satisfies Fields;
-const noFields: Fields = {};
-
-const publishedSchema = z.object({
-  name: z.string(),
-  object: z.literal('adapter.version'),
-  version: z.int(),
-  digest: z.string(),
-  bytes: z.int(),
-  created_at: z.int(),
-});
-const deletedSchema = z.object({ name: z.string(), object: z.literal('adapter.deleted'), deleted: z.literal(true) });
-const stateSchema = z.object({
-  name: z.string(),
-  object: z.literal('adapter'),
-  versions: z.array(z.object({ version: z.int(), digest: z.string(), bytes: z.int(), created_at: z.int() })),
-  current: z.int(),
-  split: z.record(z.string(), z.int()).nullable(),
-  shadow: z.int().nullable(),
-  pinned: z.boolean(),
-});
-const residencySchema = z.object({ name: z.string(), object: z.literal('adapter.residency'), resident: z.boolean() });
 
 /** What happens to a name of the store; resolves to what is answered. */
 type Verb = (lifecycle: Lifecycle, name: string, body: unknown) => Promise<Entry | undefined>;
 
 export function lifecycleRoutes(services: Services): Route[] {
-  const verb = (word: string, summary: string, fields: Fields, act: Verb): Route => ({
+  const verb = (word: string, summary: string, fields: Fields | null, act: Verb): Route => ({
     method: 'post',
     path: `/v1/adapters/*name\\:${word}`,
     access: 'tenant',
-    handlers: [...optionalJson(), verbRoute(services, word, fields, act)],
-    about: {
-      tag: 'adapters',
-      summary,
-      ...(fields === noFields ? {} : { body: { fields } }),
-      reply: { schema: stateSchema },
-      errors: ['adapter_not_found', 'not_found', 'conflict', 'invalid_request', 'unknown_field'],
-    },
+    handlers: [...(fields ? optionalJson() : []), verbRoute(services, word, fields, act)],
+    about: verbAbout(summary, fields),
+  });
+  const of = (method: Route['method'], about: About, handler: RequestHandler): Route => ({
+    method,
+    path: '/v1/adapters/*name',
+    access: 'tenant',
+    handlers: [handler],
+    about,
   });
   return [
     verb(
       'rollback',
       'Back to the version that was current before, or to one of your choice',
       versionFields,
-      ({ store }, name, body) =>
-        store.rollback(name, (check(versionFields, body, false) as Values<typeof versionFields>).version ?? undefined),
+      ({ store }, name, body) => store.rollback(name, versionIn(body)),
     ),
     verb('split', 'Divide the requests of a name among its versions; {} ends it', splitFields, ({ store }, name, body) =>
-      store.split(name, sharesOf(body)),
+      store.split(name, sharesIn(body)),
     ),
-    verb(
-      'shadow',
-      'Run another version behind the one that answers, and log both; {} ends it',
-      versionFields,
-      ({ store }, name, body) =>
-        store.shadow(name, (check(versionFields, body, false) as Values<typeof versionFields>).version ?? null),
+    verb('shadow', 'Run another version behind the one that answers; {} ends it', versionFields, ({ store }, name, body) =>
+      store.shadow(name, versionIn(body) ?? null),
     ),
-    verb('promote', 'Make the shadow current', noFields, ({ store }, name) => store.promote(name)),
-    verb('pin', 'Keep what serves in memory', noFields, ({ store }, name) => {
+    verb('promote', 'Make the shadow current', null, ({ store }, name) => store.promote(name)),
+    verb('pin', 'Keep what serves in memory', null, ({ store }, name) => {
       checkRoom(services, store, name);
       return store.pin(name, true);
     }),
-    verb('unpin', 'Let it come and go as others', noFields, ({ store }, name) => store.pin(name, false)),
+    verb('unpin', 'Let it come and go as others do', null, ({ store }, name) => store.pin(name, false)),
     {
       method: 'post',
       path: '/v1/adapters/*name\\:preload',
       access: 'tenant',
       handlers: [preloadRoute(services)],
-      about: {
-        tag: 'adapters',
-        summary: 'Bring it into memory before the first request does',
-        reply: { schema: residencySchema },
-        errors: ['adapter_not_found', 'not_found', 'adapter_invalid', 'source_unavailable', 'source_timeout', 'download_failed'],
-      },
+      about: preloadAbout,
     },
-    {
-      method: 'get',
-      path: '/v1/adapters/*name',
-      access: 'tenant',
-      handlers: [adapterRoute(services)],
-      about: {
-        tag: 'adapters',
-        summary: 'One adapter, with its versions where it was published to this server',
-        reply: { schema: stateSchema.partial() },
-        errors: ['adapter_not_found'],
-      },
-    },
-    {
-      method: 'put',
-      path: '/v1/adapters/*name',
-      access: 'tenant',
-      handlers: [uploadRoute(services)],
-      about: {
-        tag: 'adapters',
-        summary: 'Publish a version: a tar (application/x-tar), or a form whose fields are named as the files are',
-        body: { schema: z.string(), type: 'application/x-tar' },
-        reply: { status: 201, schema: publishedSchema },
-        errors: [
-          'adapter_not_found',
-          'not_found',
-          'adapter_invalid',
-          'adapter_too_large',
-          'payload_too_large',
-          'unsupported_media_type',
-          'invalid_request',
-          'conflict',
-          'queue_full',
-          'engine_unavailable',
-          'shutting_down',
-          'disk_full',
-        ],
-      },
-    },
-    {
-      method: 'delete',
-      path: '/v1/adapters/*name',
-      access: 'tenant',
-      handlers: [deleteRoute(services)],
-      about: {
-        tag: 'adapters',
-        summary: 'Delete a version that is not in use (NAME@3), or all of a name',
-        reply: { schema: deletedSchema },
-        errors: ['adapter_not_found', 'not_found', 'conflict'],
-      },
-    },
+    of('get', adapterAbout, adapterRoute(services)),
+    of('put', uploadAbout, uploadRoute(services)),
+    of('delete', deleteAbout, deleteRoute(services)),
   ];
 }
 
 /** Throws `not_found` on a server without one. */
 export function lifecycleOf({ lifecycle }: Services): Lifecycle {
-  if (lifecycle === null)
+  if (!lifecycle)
     throw new AppError('not_found', 'Expected a server with a store (--store) but this one only serves what is there');
   return lifecycle;
 }
@@ -219,12 +143,11 @@ function deleteRoute(services: Services): RequestHandler {
   };
 }
 
-function verbRoute(services: Services, word: string, fields: Fields, act: Verb): RequestHandler {
+function verbRoute(services: Services, word: string, fields: Fields | null, act: Verb): RequestHandler {
   return async (req: Request, res: Response): Promise<void> => {
     const lifecycle = lifecycleOf(services);
     const name = ownName(req, res);
-    const body = bodyOf(req).value;
-    check(fields, body, false);
+    const body = fields ? check(fields, bodyOf(req).value, false) : {};
     const entry = await act(lifecycle, name, body);
     if (entry === undefined) throw absent(services, res, name, name);
     const { current, split, shadow, pinned } = entry;
@@ -272,9 +195,14 @@ function checkRoom({ config }: Services, store: AdapterStore, name: string): voi
     );
 }
 
-function sharesOf(body: unknown): Share[] {
-  const { versions } = check(splitFields, body, false) as Values<typeof splitFields>;
+/** Of what `check` has seen. */
+function sharesIn(body: unknown): Share[] {
+  const { versions } = body as Values<typeof splitFields>;
   return Object.entries(versions ?? {}).map(([at, percent]) => ({ version: Number(at), percent }));
+}
+
+function versionIn(body: unknown): number | undefined {
+  return (body as Values<typeof versionFields>).version ?? undefined;
 }
 
 function publishedBody(name: string, { version: { version: at, digest, bytes, createdMs } }: Published): object {

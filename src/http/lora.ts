@@ -6,16 +6,17 @@ import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import type { Request, RequestHandler, Response } from 'express';
 import { z } from 'zod';
-import { AppError } from '../errors.js';
+import { AppError, type ErrorCode } from '../errors.js';
 import { isBelow, takeFolder } from '../store/copy.js';
 import { isName, NAME_FORM } from '../store/reference.js';
 import { exchangeOf } from './exchange.js';
 import { Scope } from './generation.js';
 import { checkFree, lifecycleOf, note } from './lifecycle.js';
 import { bodyOf, jsonBody } from './multipart.js';
-import type { Route } from './route.js';
+import type { About, Route } from './route.js';
 import { boolean, check, type Fields, type Values } from './schema.js';
 import type { Services } from './services.js';
+import { loraAbout } from './versions.js';
 
 const text = (expected: string) => ({ schema: z.string().max(4096).nullish(), expected, form: 'text' as const });
 const never = { schema: z.literal(false).nullish(), expected: 'false or null', form: 'boolean' as const };
@@ -31,40 +32,32 @@ const unloadFields = {
   lora_int_id: { schema: z.int().nullish(), expected: 'an integer', form: 'text' as const },
 } satisfies Fields;
 
+/** What loading can fail with, besides what both can. */
+const LOADING: readonly ErrorCode[] = [
+  'adapter_invalid',
+  'adapter_too_large',
+  'conflict',
+  'queue_full',
+  'engine_unavailable',
+  'download_failed',
+  'source_unavailable',
+  'source_timeout',
+  'disk_full',
+];
+
 export function loraRoutes(services: Services): Route[] {
-  const route = (word: string, summary: string, fields: Fields, act: (req: Request, res: Response) => Promise<string>): Route => {
+  const route = (word: string, about: About, act: (req: Request, res: Response) => Promise<string>): Route => {
     const handler: RequestHandler = async (req, res) => {
-      res.type('text/plain').send(await act(req, res));
+      const said = await act(req, res);
+      res.type('text/plain').send(said);
     };
-    return {
-      method: 'post',
-      path: `/v1/${word}`,
-      access: 'admin',
-      handlers: [...jsonBody(), handler],
-      about: {
-        tag: 'adapters',
-        summary,
-        body: { fields },
-        reply: { type: 'text/plain', schema: z.string() },
-        errors: [
-          'adapter_not_found',
-          'not_found',
-          'adapter_invalid',
-          'adapter_too_large',
-          'invalid_request',
-          'unknown_field',
-          'conflict',
-        ],
-      },
-    };
+    return { method: 'post', path: `/v1/${word}`, access: 'admin', handlers: [...jsonBody(), handler], about };
   };
+  const toLoad = loraAbout('Load an adapter from a folder', loadFields, ['lora_name', 'lora_path'], LOADING);
+  const toUnload = loraAbout('Forget an adapter', unloadFields, ['lora_name'], []);
   return [
-    route('load_lora_adapter', "Load an adapter from a folder, as vLLM's clients do", loadFields, (req, res) =>
-      load(services, req, res),
-    ),
-    route('unload_lora_adapter', "Forget an adapter, as vLLM's clients do", unloadFields, (req, res) =>
-      unload(services, req, res),
-    ),
+    route('load_lora_adapter', toLoad, (req, res) => load(services, req, res)),
+    route('unload_lora_adapter', toUnload, (req, res) => unload(services, req, res)),
   ];
 }
 
