@@ -10,11 +10,11 @@ import { AppError, type ErrorCode } from '../errors.js';
 import { isBelow, takeFolder } from '../store/copy.js';
 import { isName, NAME_FORM } from '../store/reference.js';
 import { exchangeOf } from './exchange.js';
-import { Scope } from './generation.js';
 import { checkFree, lifecycleOf, note } from './lifecycle.js';
 import { bodyOf, jsonBody } from './multipart.js';
 import type { About, Route } from './route.js';
 import { boolean, check, type Fields, type Values } from './schema.js';
+import { Scope } from './scope.js';
 import type { Services } from './services.js';
 import { loraAbout } from './versions.js';
 

@@ -5,7 +5,7 @@ import type { EngineClient } from '../serving/protocol.js';
 import { serving } from '../store/entry.js';
 import type { AdapterStore } from '../store/store.js';
 import type { Exchange } from './exchange.js';
-import { Scope } from './generation.js';
+import { Scope } from './scope.js';
 import type { Services } from './services.js';
 
 /** Longest time that an answer waits for the engine. */
