@@ -109,6 +109,11 @@ export class Metrics {
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
   readonly #visionBytes = this.#gauge('vision_cache_bytes', 'Memory that image features take');
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
+  readonly #tenantsReloads = this.#counter(
+    'tenants_reloads_total',
+    'Times the tenants were read again, by outcome (ok or failed)',
+    ['outcome'],
+  );
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
 
   constructor() {
@@ -180,6 +185,10 @@ export class Metrics {
 
   imageProcessRestarted(): void {
     this.#imageRestarts.inc();
+  }
+
+  tenantsReloaded(outcome: 'ok' | 'failed'): void {
+    this.#tenantsReloads.inc({ outcome });
   }
 
   adapterFetched(source: SourceKind, seconds: number, bytes: number): void {
