@@ -1,6 +1,9 @@
 /** From a checked request to the engine: what every generating route does before its reply differs from the others. */
+import { createHash } from 'node:crypto';
 import { AppError } from '../errors.js';
+import type { Pixels } from '../images/protocol.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
+import type { Tenant } from '../tenants/tenant.js';
 import type { Exchange } from './exchange.js';
 import { Generation, type Scope, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
@@ -37,12 +40,28 @@ export async function submit(
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
     const pixels = await images.decode(await pictureBytes(services, image, scope.signal), scope.signal);
-    return Generation.submit(services, ask, scope, pixels, targets);
+    return Generation.submit(services, ask, scope, ownPixels(pixels, scope.tenant), targets);
   } catch (error) {
     throw scope.explain(error);
   } finally {
     exchange.arrived();
   }
+}
+
+/**
+ * The engine keeps the features of pixels under their digest. A tenant's pixels get one of the tenant's own, or the time of a request would tell
+ * that somebody else has sent the same image.
+ */
+function ownPixels(pixels: Pixels, { name }: Tenant): Pixels {
+  if (name === '') return pixels;
+  const hash = createHash('sha256');
+  for (const part of [name, pixels.digest]) {
+    const bytes = Buffer.from(part);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(bytes.length);
+    hash.update(length).update(bytes);
+  }
+  return { ...pixels, digest: hash.digest('hex') };
 }
 
 /** Milliseconds, to the hundredth. */
