@@ -1,0 +1,248 @@
+/**
+ * To a tenant there is nothing of its neighbours'. Every route of the table has a case here, or this fails: a new route says below how it can be
+ * asked, and is then tried with a neighbour's key. What it answers of another tenant's things must be, to the byte, what it answers of things that
+ * never were.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { digestFolder } from '../../src/adapter/digest.js';
+import { loadConfig } from '../../src/config.js';
+import { routes } from '../../src/http/app.js';
+import type { Route } from '../../src/http/route.js';
+import type { Services } from '../../src/http/services.js';
+import { formOf, noisePng } from '../support/server.js';
+import { bearer, metricAs, startTenantServer, type TenantServer } from '../support/tenants.js';
+
+interface Ask {
+  readonly path: string;
+  readonly method?: string;
+  readonly body?: FormData | object;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+type Case =
+  /** For everybody, and so without a word of anybody's. */
+  | { readonly kind: 'open'; readonly asks: readonly Ask[] }
+  /** Of the operators': to tenants there is no such path. */
+  | { readonly kind: 'admin'; readonly asks: readonly Ask[] }
+  /** Shows what a tenant may see. */
+  | { readonly kind: 'list'; readonly asks: readonly Ask[] }
+  /** Names a thing, in every way in which one can be named. */
+  | { readonly kind: 'named'; readonly asks: (name: string) => readonly Ask[] };
+
+let png: Buffer;
+const json = (path: string, body: object): Ask => ({ path, body });
+const image = () => png.toString('base64');
+const message = (content: unknown) => [{ role: 'user', content }];
+
+/** By method and path, as the table has them. */
+const CASES: Readonly<Record<string, Case>> = {
+  'post /v1/captions': {
+    kind: 'named',
+    asks: (name) => [
+      { path: '/v1/captions', body: formOf({ image: png, adapter: name }) },
+      { path: '/v1/captions', body: formOf({ image: png, adapters: name, stream: 'true' }) },
+      json('/v1/captions', { image: image(), model: name }),
+      json('/v1/captions', { image: image(), adapters: [name, 'acme/other'] }),
+    ],
+  },
+  'post /v1/completions': {
+    kind: 'named',
+    asks: (name) => [
+      json('/v1/completions', { model: name, prompt: 'a dog' }),
+      json('/v1/completions', { model: name, prompt: 'a dog', stream: true }),
+    ],
+  },
+  'post /v1/chat/completions': {
+    kind: 'named',
+    asks: (name) => [
+      json('/v1/chat/completions', { model: name, messages: message('a dog') }),
+      json('/v1/chat/completions', { adapter: name, messages: message('a dog'), stream: true }),
+      json('/v1/chat/completions', {
+        model: name,
+        messages: message([{ type: 'image_url', image_url: { url: `data:image/png;base64,${image()}` } }]),
+      }),
+    ],
+  },
+  'get /v1/models': { kind: 'list', asks: [{ path: '/v1/models' }] },
+  'get /v1/models/*name': {
+    kind: 'named',
+    asks: (name) => [{ path: `/v1/models/${name}` }, { path: `/v1/models/${encodeURIComponent(name)}` }],
+  },
+  'get /v1/adapters': { kind: 'list', asks: [{ path: '/v1/adapters' }] },
+  'get /health/live': { kind: 'open', asks: [{ path: '/health/live' }] },
+  'get /health/ready': { kind: 'open', asks: [{ path: '/health/ready' }] },
+  'get /metrics': { kind: 'admin', asks: [{ path: '/metrics' }] },
+  'get /': { kind: 'open', asks: [{ path: '/' }] },
+  'get /playground/page.js': { kind: 'open', asks: [{ path: '/playground/page.js' }] },
+  'get /playground/style.css': { kind: 'open', asks: [{ path: '/playground/style.css' }] },
+  'get /playground/icon.svg': { kind: 'open', asks: [{ path: '/playground/icon.svg' }] },
+};
+
+/** Names that are there and not for the asker, beside names of the same length that are nowhere. */
+const PAIRS = [
+  ['acme/hidden', 'acme/absent'],
+  ['operate', 'nowhere'],
+  ['shared', 'sharer'],
+] as const;
+/** What an answer to the neighbour must never say. */
+const SECRETS = ['acme', 'hidden', 'operate', 'shared/'];
+
+const TABLE = await tableOf();
+let server: TenantServer;
+let digests: readonly string[];
+beforeAll(async () => {
+  png = await noisePng();
+  server = await startTenantServer(
+    ['acme/hidden', 'operate', 'shared', 'mine/own'],
+    {
+      acme: 'adapters: [shared]',
+      mine: '',
+      ops: 'admin: true',
+    },
+    { defaultAdapter: 'operate' },
+  );
+  digests = await Promise.all(
+    ['acme/hidden', 'operate'].map(async (name) => (await digestFolder(`${server.folder}/adapters/${name}`)).digest),
+  );
+});
+afterAll(() => server.close());
+
+/** The routes of a server, without one: nothing of theirs is called here. */
+async function tableOf(): Promise<readonly Route[]> {
+  const config = await loadConfig({ flags: {}, env: {}, folder: '/nowhere' });
+  const anything: unknown = new Proxy(() => undefined, {
+    get: (_, key) => (key === Symbol.toPrimitive ? () => 'anything' : anything),
+    apply: () => anything,
+    construct: () => anything as object,
+  });
+  return routes(new Proxy({ config } as unknown as Services, { get: (known, key) => Reflect.get(known, key) ?? anything }));
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+}
+
+/** All that a client can tell apart, the clock and the request's own id aside. */
+async function ask({ path, method, body, headers }: Ask, key: string | undefined): Promise<Answer> {
+  const isForm = body instanceof FormData;
+  const response = await fetch(server.url + path, {
+    method: method ?? (body === undefined ? 'GET' : 'POST'),
+    headers: { ...bearer(key), ...(body && !isForm ? { 'content-type': 'application/json' } : {}), ...headers },
+    ...(body && { body: isForm ? body : JSON.stringify(body) }),
+  });
+  const { date: _, 'x-request-id': id, ...rest } = Object.fromEntries(response.headers);
+  expect(id).toBeTruthy();
+  return { status: response.status, headers: rest, text: await response.text() };
+}
+
+/** An answer without the name that the client itself has sent. */
+function without(name: string, { text, ...answer }: Answer): Answer {
+  return { ...answer, text: text.replaceAll(name, 'NAME').replaceAll(encodeURIComponent(name), 'NAME') };
+}
+
+const keyOf = (tenant: string) => server.keys[tenant];
+const asksOf = (entry: Case): readonly Ask[] => (entry.kind === 'named' ? entry.asks('mine/own') : entry.asks);
+const nameOf = ({ method, path }: Route) => `${method} ${path}`;
+
+/** The table's routes with their cases; those of one kind, or all. */
+function casesOf<Kind extends Case['kind']>(...kinds: readonly Kind[]) {
+  return TABLE.flatMap((route) => {
+    const entry = CASES[nameOf(route)];
+    const isWanted = entry && (kinds.length === 0 || kinds.some((kind) => kind === entry.kind));
+    return isWanted ? [[nameOf(route), entry as Extract<Case, { kind: Kind }>, route] as const] : [];
+  });
+}
+
+test('every route of the table has a case, and every case its route', () => {
+  expect(TABLE.length).toBeGreaterThan(10);
+  expect(Object.keys(CASES).sort()).toEqual(TABLE.map(nameOf).sort());
+});
+
+describe('every route', () => {
+  test.each(casesOf())('%s asks for a key, or says nothing of anybody', async (_, entry, { access }) => {
+    expect(entry.kind === 'open' || entry.kind === 'admin' ? entry.kind : 'tenant').toBe(access);
+    for (const each of asksOf(entry)) {
+      const answers = await Promise.all([undefined, 'graft_wrong', `${keyOf('acme')}x`].map((key) => ask(each, key)));
+      if (access === 'open') expect(answers[0]?.status).toBeLessThan(500);
+      else expect(answers[0]).toMatchObject({ status: 401, headers: { 'www-authenticate': 'Bearer realm="graft"' } });
+      for (const answer of answers) {
+        expect(answer).toEqual(answers[0]);
+        for (const secret of [...SECRETS, ...digests, 'mine']) expect(answer.text).not.toContain(secret);
+      }
+    }
+  });
+
+  test.each(casesOf('admin'))('%s is to tenants a path that never was', async (_, { asks }, { path }) => {
+    for (const each of asks) {
+      const never = path.replace(/[a-z]/g, 'x');
+      const absent = await ask({ ...each, path: each.path.replace(path, never) }, keyOf('mine'));
+      expect(absent.status).toBe(404);
+      expect(without(path, await ask(each, keyOf('mine')))).toEqual(without(never, absent));
+      expect((await ask(each, keyOf('ops'))).status).not.toBe(404);
+    }
+  });
+
+  test.each(casesOf('list'))('%s shows a tenant its own, and an operator all', async (_, { asks }) => {
+    for (const each of asks) {
+      const [mine, acme, ops] = await Promise.all(['mine', 'acme', 'ops'].map((tenant) => ask(each, keyOf(tenant))));
+      expect(mine?.text).toContain('mine/own');
+      for (const secret of [...SECRETS, ...digests]) expect(mine?.text).not.toContain(secret);
+      for (const name of ['acme/hidden', '"shared"']) expect(acme?.text).toContain(name);
+      for (const secret of ['mine', 'operate']) expect(acme?.text).not.toContain(secret);
+      for (const name of ['mine/own', 'acme/hidden', 'operate', 'shared']) expect(ops?.text).toContain(name);
+    }
+  });
+
+  test.each(casesOf('named'))('%s answers of what is not for the asker as of what is not', async (_, { asks }) => {
+    const loads = await metricAs(keyOf('ops'), server.url, 'graft_adapter_loads_total');
+    for (const [there, nowhere] of PAIRS) {
+      for (const [index, each] of asks(there).entries()) {
+        const never = asks(nowhere)[index];
+        if (!never) throw new TypeError('Expected as many ways to ask for one name as for another');
+        const [refused, absent] = [await ask(each, keyOf('mine')), await ask(never, keyOf('mine'))];
+        expect(refused.status).toBe(404);
+        expect(without(there, refused)).toEqual(without(nowhere, absent));
+        for (const digest of digests) expect(refused.text).not.toContain(digest);
+      }
+    }
+    expect(await metricAs(keyOf('ops'), server.url, 'graft_adapter_loads_total')).toBe(loads);
+    // The same questions have answers for whom they are: the case asks for something.
+    for (const each of asks('acme/hidden')) expect((await ask(each, keyOf('acme'))).status).not.toBe(404);
+  });
+});
+
+test('who names no adapter gets the usual one where it may, and is else told of those that it sees, and not of that', async () => {
+  const unnamed = (tenant: string) => ask({ path: '/v1/captions', body: formOf({ image: png, max_tokens: '2' }) }, keyOf(tenant));
+  const { status, text } = await unnamed('mine');
+  expect([status, text]).toEqual([400, expect.stringContaining('(such as mine/own)')]);
+  for (const secret of SECRETS) expect(text).not.toContain(secret);
+  expect((await unnamed('ops')).text).toContain('"adapter":{"name":"operate"');
+});
+
+test('beside what it may have, a request is told the same of what it may not have and of what there is not', async () => {
+  const parts = await Promise.all(
+    ['acme/hidden', 'acme/absent'].map(async (name) => {
+      const body = { image: image(), adapters: ['mine/own', name], max_tokens: 2 };
+      const { status, text } = await ask(json('/v1/captions', body), keyOf('mine'));
+      const { data } = JSON.parse(text) as { data: readonly object[] };
+      expect([status, data[0]]).toEqual([200, expect.objectContaining({ object: 'caption' })]);
+      return JSON.stringify(data[1]).replaceAll(name, 'NAME');
+    }),
+  );
+  expect(parts[0]).toContain('adapter_not_found');
+  expect(parts[0]).toBe(parts[1]);
+});
+
+test('methods that a path does not have, and paths that there are not, are the same to all', async () => {
+  for (const each of [
+    { path: '/v1/adapters', method: 'DELETE' },
+    { path: '/v1/nothing' },
+    { path: '/metrics', method: 'POST' },
+  ]) {
+    const answers = await Promise.all([undefined, keyOf('mine'), keyOf('ops')].map((key) => ask(each, key)));
+    expect([404, 405]).toContain(answers[0]?.status);
+    for (const answer of answers) expect(answer).toEqual(answers[0]);
+  }
+});
