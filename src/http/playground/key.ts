@@ -15,6 +15,7 @@ export class KeyField {
   /** `onChange`: another key holds from now on, or none. */
   constructor(onChange: () => void) {
     authorize(this.#key);
+    this.#show(false);
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault();
       this.#use(this.#input.value);
