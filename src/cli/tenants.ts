@@ -36,7 +36,7 @@ export async function openAccess(
       },
       failed(error) {
         metrics.tenantsReloaded('failed');
-        log.error({ faults: error.sentences }, 'the tenants stay as they were: their files are wrong');
+        log.error({ faults: error.faults ?? [error.message] }, 'the tenants stay as they were: their files are wrong');
       },
     },
   });
