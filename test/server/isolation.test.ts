@@ -1,7 +1,7 @@
 /**
- * To a tenant there is nothing of its neighbours'. Every route of the table has a case here, or this fails: a new route says below how it can be
+ * To a tenant there is nothing of its neighbours'. Every route of the table has a case here, or this fails: a new route says in CASES how it can be
  * asked, and is then tried with a neighbour's key. What it answers of another tenant's things must be, to the byte, what it answers of things that
- * never were.
+ * never were. Things that are no adapters, or do not outlive what is asked, are made by the case itself (`things`, `pairs`).
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestFolder } from '../../src/adapter/digest.js';
@@ -24,10 +24,16 @@ type Case =
   | { readonly kind: 'open'; readonly asks: readonly Ask[] }
   /** Of the operators': to tenants there is no such path. */
   | { readonly kind: 'admin'; readonly asks: readonly Ask[] }
-  /** Shows what a tenant may see. */
-  | { readonly kind: 'list'; readonly asks: readonly Ask[] }
-  /** Names a thing, in every way in which one can be named. */
-  | { readonly kind: 'named'; readonly asks: (name: string) => readonly Ask[] };
+  /** Shows what a tenant may see: `things` of the two tenants, adapters where it makes none. */
+  | { readonly kind: 'list'; readonly asks: readonly Ask[]; readonly things?: () => Promise<Things> }
+  /** Names a thing, in every way in which one can be named: `pairs` of one that is there (the first is acme's) and one that never was. */
+  | { readonly kind: 'named'; readonly asks: (name: string) => readonly Ask[]; readonly pairs?: () => Promise<Pairs> };
+
+interface Things {
+  readonly acme: string;
+  readonly mine: string;
+}
+type Pairs = readonly (readonly [there: string, never: string])[];
 
 let png: Buffer;
 const json = (path: string, body: object): Ask => ({ path, body });
@@ -78,12 +84,13 @@ const CASES: Readonly<Record<string, Case>> = {
   'get /playground/icon.svg': { kind: 'open', asks: [{ path: '/playground/icon.svg' }] },
 };
 
-/** Names (of letters that no page has) that are there and not for the asker, beside names of the same length that are nowhere. */
-const PAIRS = [
+/** Adapters' names, of letters that no page has. Both of a pair are equally long: so are the answers. */
+const ADAPTERS: Things = { acme: 'acme/zq-there', mine: 'zq-mine/own' };
+const PAIRS: Pairs = [
   ['acme/zq-there', 'acme/zq-never'],
   ['zq-theirs', 'zq-nobody'],
   ['zq-shared', 'zq-sharer'],
-] as const;
+];
 /** What an answer to the neighbour must never say. */
 const SECRETS = ['acme', 'zq-there', 'zq-theirs', 'zq-shared'];
 
@@ -189,20 +196,22 @@ describe('every route', () => {
     }
   });
 
-  test.each(casesOf('list'))('%s shows a tenant its own, and an operator all', async (_, { asks }) => {
+  test.each(casesOf('list'))('%s shows a tenant its own, and an operator all', async (_, { asks, things }) => {
+    const { acme, mine } = (await things?.()) ?? ADAPTERS;
     for (const each of asks) {
-      const [mine, acme, ops] = await Promise.all(['zq-mine', 'acme', 'ops'].map((tenant) => ask(each, keyOf(tenant))));
-      expect(mine?.text).toContain('zq-mine/own');
-      expectWithout(mine, [...SECRETS, ...digests]);
-      for (const name of ['acme/zq-there', '"zq-shared"']) expect(acme?.text).toContain(name);
-      expectWithout(acme, ['zq-mine', 'zq-theirs']);
-      for (const name of ['zq-mine/own', 'acme/zq-there', 'zq-theirs', 'zq-shared']) expect(ops?.text).toContain(name);
+      const [ofMine, ofAcme, ofOps] = await Promise.all(['zq-mine', 'acme', 'ops'].map((tenant) => ask(each, keyOf(tenant))));
+      expect(ofMine?.text).toContain(mine);
+      expectWithout(ofMine, [acme, ...SECRETS, ...digests]);
+      expect(ofAcme?.text).toContain(acme);
+      expectWithout(ofAcme, [mine, 'zq-theirs']);
+      for (const name of [mine, acme]) expect(ofOps?.text).toContain(name);
     }
   });
 
-  test.each(casesOf('named'))('%s answers of what is not for the asker as of what is not', async (_, { asks }) => {
+  test.each(casesOf('named'))('%s answers of what is not for the asker as of what is not', async (_, { asks, pairs }) => {
+    const named = (await pairs?.()) ?? PAIRS;
     const loads = await metricAs(keyOf('ops'), server.url, 'graft_adapter_loads_total');
-    for (const [there, nowhere] of PAIRS) {
+    for (const [there, nowhere] of named) {
       for (const [index, each] of asks(there).entries()) {
         const never = asks(nowhere)[index];
         if (!never) throw new TypeError('Expected as many ways to ask for one name as for another');
@@ -214,8 +223,16 @@ describe('every route', () => {
     }
     expect(await metricAs(keyOf('ops'), server.url, 'graft_adapter_loads_total')).toBe(loads);
     // The same questions have answers for whom they are: the case asks for something.
-    for (const each of asks('acme/zq-there')) expect((await ask(each, keyOf('acme'))).status).not.toBe(404);
+    for (const each of asks(named[0]?.[0] ?? '')) expect((await ask(each, keyOf('acme'))).status).not.toBe(404);
   });
+});
+
+test('a tenant’s list has what it sees beside its own, and an operator’s has all', async () => {
+  const [acme, ops] = await Promise.all(['acme', 'ops'].map((tenant) => ask({ path: '/v1/adapters' }, keyOf(tenant))));
+  const names = (answer: Answer | undefined) =>
+    (JSON.parse(answer?.text ?? '') as { data: readonly { name: string }[] }).data.map(({ name }) => name);
+  expect(names(acme)).toEqual(['acme/zq-there', 'zq-shared']);
+  expect(names(ops)).toEqual(['acme/zq-there', 'zq-mine/own', 'zq-shared', 'zq-theirs']);
 });
 
 test('who names no adapter gets the usual one where it may, and is else told of those that it sees, and not of that', async () => {
