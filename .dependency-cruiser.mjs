@@ -22,11 +22,13 @@ const IMPORTS = {
   serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'runtime/'],
   http: [
     'serving/client',
+    'serving/likelihood',
     'serving/protocol',
     'serving/text',
     'images/client',
     'images/protocol',
     'images/remote',
+    'adapter/blend',
     'adapter/registry',
     'tenants/',
     'config',
@@ -48,7 +50,7 @@ const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
   http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply'],
+  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -59,6 +61,8 @@ const HOMES = {
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
   aws4fetch: 'sources/',
+  ioredis: 'tenants/',
+  'rate-limiter-flexible': 'tenants/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
   '@bufbuild/protobuf': 'onnx/',
 };

@@ -21,6 +21,7 @@ import {
   location,
   namedTexts,
   optional,
+  redisUrl,
   type Setting,
   text,
   toggle,
@@ -115,6 +116,17 @@ const SETTINGS = {
   imageFetchMs: { ...integer(1, 600_000, 'Longest time to fetch an image from its URL, in milliseconds'), default: 5_000 },
   imageProcesses: { ...count(1, 2, 'Processes that decode images'), default: 1 as const },
   maxTokens: { ...integer(1, 1_048_576, 'Upper bound of max_tokens'), default: 256 },
+  redis: {
+    ...optional(redisUrl('Redis in which servers count together what tenants use of their limits; without it each counts alone')),
+    default: null,
+  },
+  quotaFailure: {
+    ...choice(
+      ['open', 'closed'],
+      'While that Redis is away: open (each server counts alone) or closed (requests of tenants with limits get a 503)',
+    ),
+    default: 'open' as const,
+  },
   drainMs: {
     ...integer(0, 3_600_000, 'Time for outstanding requests when the server is told to stop, in milliseconds'),
     default: 20_000,
@@ -234,8 +246,10 @@ function resolve(key: ConfigKey, { flags, env, folder }: ConfigSources, file: Fi
 
   if (!found) return setting.default;
   const parsed = setting.schema.safeParse(found.value);
-  if (!parsed.success)
-    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);
+  if (!parsed.success) {
+    const received = setting.isSecret ? 'something else, which is not shown' : JSON.stringify(found.value);
+    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${received}`);
+  }
   return setting.isPath && typeof parsed.data === 'string' ? path.resolve(found.folder, parsed.data) : parsed.data;
 }
 

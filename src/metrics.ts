@@ -1,13 +1,14 @@
 /**
  * Every Prometheus metric, in one place: what it is called, what it means and who feeds it. The only file that knows prom-client.
  * Meanings are those of vLLM's metrics where it has one, so that its dashboards and the Gateway API's inference extension can be pointed here.
- * Labels take values from fixed lists only; adapters are never labels, since there may be thousands.
+ * Labels take values from fixed lists only, and tenants are those that are configured; adapters are never labels, since there may be thousands.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
 import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
 import type { SourceKind } from './sources/place.js';
 import type { Failure } from './sources/supply.js';
+import type { Limits } from './tenants/tenant.js';
 
 /** Whole requests: from a cached caption to a long text on a slow machine. */
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -29,6 +30,8 @@ export interface RequestObservation {
   readonly generating: boolean;
   readonly seconds: number;
 }
+
+type TokenCounts = Pick<GenerateResult, 'imageTokens' | 'promptTokens' | 'completionTokens'>;
 
 /** What the front end knows at a scrape, besides the engine's own gauges. */
 export interface FrontGauges {
@@ -108,6 +111,23 @@ export class Metrics {
   readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
   readonly #visionBytes = this.#gauge('vision_cache_bytes', 'Memory that image features take');
+  readonly #tenantRequests = this.#counter('tenant_requests_total', 'Requests of a tenant by outcome (ok or an error code)', [
+    'tenant',
+    'outcome',
+  ]);
+  readonly #tenantTokens = this.#counter('tenant_tokens_total', 'Tokens that a tenant has used: image, prompt or completion', [
+    'tenant',
+    'kind',
+  ]);
+  readonly #quotaRefusals = this.#counter('quota_refusals_total', 'Requests refused by a limit of their tenant', [
+    'tenant',
+    'limit',
+  ]);
+  readonly #quotaStoreFailures = this.#counter(
+    'quota_store_failures_total',
+    'Times that Redis was to count for a quota and did not answer',
+  );
+
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
   readonly #tenantsReloads = this.#counter(
     'tenants_reloads_total',
@@ -207,6 +227,25 @@ export class Metrics {
 
   adapterEvictedFromDisk(): void {
     this.#diskEvictions.inc();
+  }
+
+  /** `tenant`: the name of a configured one, here and below. */
+  tenantRequest(tenant: string, outcome: RequestObservation['outcome'] | 'cancelled'): void {
+    this.#tenantRequests.inc({ tenant, outcome });
+  }
+
+  tenantTokens(tenant: string, { imageTokens, promptTokens, completionTokens }: TokenCounts): void {
+    this.#tenantTokens.inc({ tenant, kind: 'image' }, imageTokens);
+    this.#tenantTokens.inc({ tenant, kind: 'prompt' }, promptTokens);
+    this.#tenantTokens.inc({ tenant, kind: 'completion' }, completionTokens);
+  }
+
+  quotaRefused(tenant: string, limit: keyof Limits): void {
+    this.#quotaRefusals.inc({ tenant, limit });
+  }
+
+  quotaStoreFailed(): void {
+    this.#quotaStoreFailures.inc();
   }
 
   /** The exposition text of everything, with these gauges. */

@@ -21,6 +21,8 @@ export interface Setting<T> {
   readonly isRepeated?: true;
   /** A flag that may stand without a value. */
   readonly isToggle?: true;
+  /** May hold a password: a wrong value is not shown. */
+  readonly isSecret?: true;
 }
 
 export function text(help: string) {
@@ -74,6 +76,16 @@ export function userWeightsCache(env: Readonly<Record<string, string | undefined
 
 export function bytes(help: string) {
   return { schema: z.preprocess(parseSize, z.int().nonnegative()), expected: SIZE, help };
+}
+
+export function redisUrl(help: string) {
+  const isRedis = (value: string): boolean => URL.canParse(value) && /^rediss?:\/\/[^/]/.test(value);
+  return {
+    schema: z.string().refine(isRedis),
+    expected: 'a URL such as redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6380/1',
+    help,
+    isSecret: true as const,
+  };
 }
 
 /** The same setting, which may also be left open: `null`, or "none" on a command line. */

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { quote } from '../tensor/json.js';
 import { parseWith, readJson, readText, requireJson } from './config.js';
+import { Pieces } from './pieces.js';
 
 /** The largest in use (256,000 tokens, with merges) are about 35 MB. */
 const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
@@ -18,6 +19,7 @@ interface RawTokenizer {
   encode(text: string): { readonly ids: number[] };
   decode(ids: readonly number[], options: { readonly clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
   get_vocab(): ReadonlyMap<string, number>;
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>;
 }
@@ -48,13 +50,20 @@ export class Tokenizer {
   readonly vocabSize: number;
   /** UTF-16 units of the longest token: no text of n of them is fewer than n / longestToken tokens. */
   readonly longestToken: number;
+  /** The bytes of single tokens; null where the decoder is of a kind that has none. */
+  readonly pieces: Pieces | null;
 
-  private constructor({ raw, vocabSize, longestToken, special }: BuiltTokenizer, bosId: number, eosIds: readonly number[]) {
+  private constructor(
+    { raw, vocabSize, longestToken, special, pieces }: BuiltTokenizer,
+    bosId: number,
+    eosIds: readonly number[],
+  ) {
     this.#raw = raw;
     this.bosId = bosId;
     this.eosIds = eosIds;
     this.vocabSize = vocabSize;
     this.longestToken = longestToken;
+    this.pieces = pieces;
     this.#special = special;
   }
 
@@ -103,6 +112,11 @@ export class Tokenizer {
     return plain.length === 0 ? '' : this.#raw.decode(plain, { clean_up_tokenization_spaces: false });
   }
 
+  /** A token as the vocabulary writes it. */
+  tokenOf(id: number): string {
+    return this.#raw.id_to_token(id) ?? '';
+  }
+
   /** Whether `decode` leaves this id out. */
   isSpecial(id: number): boolean {
     return this.#special.has(id);
@@ -140,6 +154,7 @@ interface BuiltTokenizer {
   readonly vocabSize: number;
   readonly longestToken: number;
   readonly special: ReadonlySet<number>;
+  readonly pieces: Pieces | null;
   /** What it puts before a text, or else the id of the token of this name. */
   readonly bosId: number | undefined;
 }
@@ -150,9 +165,16 @@ function build(folder: string, tokenizer: object, config: object, bosName: strin
     const vocabulary = raw.get_vocab();
     let longestToken = 1;
     for (const token of vocabulary.keys()) longestToken = Math.max(longestToken, token.length);
-    const special = [...raw.get_added_tokens_decoder()].filter(([, added]) => added.special).map(([id]) => id);
+    const added = raw.get_added_tokens_decoder();
+    const special = [...added].filter(([, { special: isSpecial }]) => isSpecial).map(([id]) => id);
+    const decoder: unknown = 'decoder' in tokenizer ? tokenizer.decoder : null;
+    const pieces = Pieces.of(
+      decoder,
+      (id) => raw.id_to_token(id),
+      (id) => added.has(id),
+    );
     const bosId = raw.encode('').ids[0] ?? (bosName === undefined ? undefined : raw.token_to_id(bosName));
-    return { raw, vocabSize: vocabulary.size, longestToken, special: new Set(special), bosId };
+    return { raw, vocabSize: vocabulary.size, longestToken, special: new Set(special), pieces, bosId };
   } catch (error) {
     const file = path.join(folder, 'tokenizer.json');
     throw new AppError(

@@ -18,6 +18,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openQuotas } from './quotas.js';
 import { type Access, openAccess } from './tenants.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
@@ -100,6 +101,7 @@ export async function startServer(
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
+  const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
     config,
     backbone: backbone.name,
@@ -110,6 +112,7 @@ export async function startServer(
     catalogue,
     sources,
     tenants: access.tenants,
+    quotas,
     tokenizer,
     metrics,
     admission,
@@ -125,6 +128,7 @@ export async function startServer(
       await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), access.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      quotas.close();
     })();
     return closing;
   };

@@ -24,7 +24,7 @@ export function createApp(services: Services): Express {
   app.set('query parser', 'simple');
   app.use(openExchange, observe(services), helmet());
 
-  mount(app, services.tenants, routes(services));
+  mount(app, services.tenants, services.quotas.arrive, routes(services));
   app.use((req: Request) => {
     throw unknownPath(req);
   });
@@ -34,22 +34,24 @@ export function createApp(services: Services): Express {
 
 /** Every route there is. */
 export function routes(services: Services): Route[] {
-  const { config, admission } = services;
+  const { config, admission, quotas } = services;
   const limits = {
     maxTokens: config.maxTokens,
     timeoutMs: config.requestTimeoutMs,
     maxBatch: config.maxBatch,
   };
-  const parser = new RequestParser(limits);
+  const parser = new RequestParser(limits, services.backbone);
+  const admit = [quotas.enter, admission.middleware];
+  const admitImage = [quotas.announce, ...admit];
   const pages = [...playgroundRoutes()].map(([path, handler]): Route => get(path, 'open', handler));
   return [
-    post('/v1/captions', admission.middleware, ...imageBody(config.maxImageBytes), captionRoute(services, parser)),
-    post('/v1/completions', admission.middleware, ...jsonBody(), completionRoute(services, parser)),
+    post('/v1/captions', ...admitImage, ...imageBody(config.maxImageBytes), captionRoute(services, parser)),
+    post('/v1/completions', ...admit, ...jsonBody(), completionRoute(services, parser)),
     post(
       '/v1/chat/completions',
-      admission.middleware,
+      ...admitImage,
       ...imageJsonBody(config.maxImageBytes, IMAGE_PATH),
-      chatRoute(services, new ChatParser(limits)),
+      chatRoute(services, new ChatParser(limits, services.backbone)),
     ),
     get('/v1/models', 'tenant', modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelRoute(services)),
@@ -75,10 +77,11 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
     // A connection that stays open would send its next request to a server that is going away.
     if (admission.draining) res.set('connection', 'close');
     res.once('close', () => {
-      const { id, route, tenantName, error, adapters, elapsedMs } = exchangeOf(res);
+      const { id, route, tenantName, error, adapters, blends, elapsedMs } = exchangeOf(res);
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
+      if (tenantName) metrics.tenantRequest(tenantName, outcome);
       const line = {
         id,
         method: req.method,
@@ -88,6 +91,7 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
         status: cancelled ? 499 : (error?.status ?? res.statusCode),
         ms: Math.round(elapsedMs * 10) / 10,
         adapters,
+        ...(blends.length > 0 ? { blends } : {}),
         outcome,
       };
       if (error?.status === 500) log.error({ ...line, err: error.cause ?? error }, error.message);

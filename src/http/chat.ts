@@ -8,20 +8,22 @@ import type { Tenant } from '../tenants/tenant.js';
 import { answer, type Writing } from './answer.js';
 import type { ChatAsk, ChatParser } from './dialect.js';
 import { exchangeOf } from './exchange.js';
-import { checkPrompt, type Generated, type GeneratedText, type Target } from './generation.js';
+import { checkPrompt, type Generated, type GeneratedText, type Target, type TextPiece } from './generation.js';
+import { chatLogprobs } from './logprobs.js';
 import { bodyOf } from './multipart.js';
+import { adapterBody } from './selection.js';
 import type { Services } from './services.js';
 import { readyInfo, timingsBody } from './submission.js';
 
 export function chatRoute(services: Services, parser: ChatParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
-    const ask = parser.parse(bodyOf(req).value);
-    const { model, image } = ask;
     const { tenant } = exchangeOf(res);
+    const ask = services.quotas.clip(tenant, parser.parse(bodyOf(req).value));
+    const { named, image } = ask;
     const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
-    await answer(services, res, { ask, model, image, plan }, writingOf).catch((error: unknown) => {
+    await answer(services, res, { ask, named, image, plan }, writingOf).catch((error: unknown) => {
       throw inPlace(error, ask);
     });
   };
@@ -76,10 +78,10 @@ class ChatCompletion implements Writing {
   whole(generated: Generated): object {
     return {
       ...this.#head('chat.completion'),
-      choices: generated.texts.map(({ index, text, finishReason }) => ({
+      choices: generated.texts.map(({ index, text, finishReason, tokens }) => ({
         index,
         message: { role: 'assistant', content: text, refusal: null },
-        logprobs: null,
+        logprobs: chatLogprobs(tokens),
         finish_reason: finishReason,
       })),
       usage: usageOf(generated),
@@ -87,8 +89,8 @@ class ChatCompletion implements Writing {
     };
   }
 
-  piece(index: number, content: string): object[] {
-    return [...this.#begin(index), this.#chunk(index, { content })];
+  piece({ index, text, tokens }: TextPiece): object[] {
+    return [...this.#begin(index), this.#chunk(index, { content: text }, null, chatLogprobs(tokens))];
   }
 
   /** The very last event has the timings. */
@@ -107,10 +109,15 @@ class ChatCompletion implements Writing {
     return [this.#chunk(index, { role: 'assistant', content: '', refusal: null })];
   }
 
-  #chunk(index: number, delta: object, finishReason: GeneratedText['finishReason'] | null = null): object {
+  #chunk(
+    index: number,
+    delta: object,
+    finishReason: GeneratedText['finishReason'] | null = null,
+    logprobs: object | null = null,
+  ): object {
     return {
       ...this.#head('chat.completion.chunk'),
-      choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
+      choices: [{ index, delta, logprobs, finish_reason: finishReason }],
       ...(this.#ask.includeUsage ? { usage: null } : {}),
     };
   }
@@ -126,7 +133,7 @@ class ChatCompletion implements Writing {
       // What the answer depends on besides the adapter.
       system_fingerprint: this.#backbone,
       service_tier: 'default',
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      adapter: adapter && adapterBody(adapter),
     };
   }
 }

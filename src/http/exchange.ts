@@ -19,10 +19,14 @@ export class Exchange {
   error: AppError | undefined;
   /** Digests of the adapters that it asked for. */
   readonly adapters: string[] = [];
+  /** Of those that are blends: what is mixed. */
+  readonly blends: object[] = [];
+  readonly #res: Response;
   /** Called once the request waits nowhere in the front end any more. */
   arrived: () => void = () => {};
 
   constructor(req: Request, res: Response) {
+    this.#res = res;
     const given = req.get('x-request-id');
     this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     const controller = new AbortController();
@@ -46,6 +50,11 @@ export class Exchange {
   /** For the log; undefined before anybody was asked. */
   get tenantName(): string | undefined {
     return this.#tenant?.name;
+  }
+
+  /** Sets headers of the reply, as long as it has not begun. */
+  set(headers: Readonly<Record<string, string>>): void {
+    if (!this.#res.headersSent) this.#res.set(headers);
   }
 
   get elapsedMs(): number {

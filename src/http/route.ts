@@ -26,12 +26,18 @@ export interface About {
   /** The fields of a JSON body (and of a form where `form` is set), or a schema of one's own. */
   readonly body?: { readonly fields: Fields; readonly form?: true } | { readonly schema: z.ZodType; readonly type: string };
   readonly reply: { readonly status?: number; readonly type?: string; readonly schema: z.ZodType };
-  /** What this route can fail with, besides what every route can: invalid_api_key, method_not_allowed, internal. */
+  /**
+   * What this route can fail with, besides what every route can: invalid_api_key, method_not_allowed, internal; and every route of tenants:
+   * rate_limit_exceeded, quota_unavailable.
+   */
   readonly errors: readonly ErrorCode[];
 }
 
-/** Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. */
-export function mount(app: Express, tenants: Tenants, routes: readonly Route[]): void {
+/**
+ * Mounts a table. Paths are tried in its order; a method that a path does not have is refused with those that it has. `arrive` runs once it is known
+ * which tenant asks.
+ */
+export function mount(app: Express, tenants: Tenants, arrive: RequestHandler, routes: readonly Route[]): void {
   for (const path of new Set(routes.map((route) => route.path))) {
     const own = routes.filter((route) => route.path === path);
     const allowed = own.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]));
@@ -41,6 +47,9 @@ export function mount(app: Express, tenants: Tenants, routes: readonly Route[]):
       res.set('allow', allowed.join(', '));
       throw new AppError('method_not_allowed', `Expected ${allowed.join(' or ')} for ${path} but received ${req.method}`);
     });
-    for (const { method, access, handlers } of own) app[method](path, authenticate(tenants, access), ...handlers);
+    for (const { method, access, handlers } of own) {
+      const counted = access === 'tenant' ? [arrive] : [];
+      app[method](path, authenticate(tenants, access), ...counted, ...handlers);
+    }
   }
 }

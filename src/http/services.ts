@@ -10,6 +10,7 @@ import type { SourceLibrary } from '../sources/library.js';
 import type { Tenants } from '../tenants/tenants.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
+import type { Quotas } from './quotas.js';
 
 export interface Services {
   readonly config: Config;
@@ -26,6 +27,7 @@ export interface Services {
   /** Adapters that come from elsewhere; null where there are none. */
   readonly sources: Pick<SourceLibrary, 'bytes' | 'maxBytes'> | null;
   readonly tenants: Tenants;
+  readonly quotas: Quotas;
   readonly tokenizer: Tokenizer;
   readonly metrics: Metrics;
   readonly admission: Admission;

@@ -30,17 +30,21 @@ export async function submit(
   exchange: Exchange,
   { image, targets }: Subject,
 ): Promise<Generation> {
-  const { images, engine, backbone } = services;
+  const { images, engine, backbone, quotas } = services;
   try {
-    if (image === null) return Generation.submit(services, ask, scope, null, targets);
+    const charge = await quotas.reserve(exchange, ask, () => mostTokens(services, ask, { image, targets }));
+    scope.keep(() => charge.settle());
+    if (image === null) return Generation.submit(services, ask, scope, charge, null, targets);
     if (!images)
       throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, {
         param: 'image',
       });
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
-    const pixels = await images.decode(await pictureBytes(services, image, scope.signal), scope.signal);
-    return Generation.submit(services, ask, scope, ownPixels(pixels, scope.tenant), targets);
+    const bytes = await pictureBytes(services, image, scope.signal);
+    quotas.weigh(exchange.tenant, bytes.length);
+    const pixels = await images.decode(bytes, scope.signal);
+    return Generation.submit(services, ask, scope, charge, ownPixels(pixels, scope.tenant), targets);
   } catch (error) {
     throw scope.explain(error);
   } finally {
@@ -62,6 +66,16 @@ function ownPixels(pixels: Pixels, { name }: Tenant): Pixels {
     hash.update(length).update(bytes);
   }
   return { ...pixels, digest: hash.digest('hex') };
+}
+
+/** What a request can take at most: every adapter has its own prompt, image and answers. */
+function mostTokens(services: Services, { sampling }: Ask, { image, targets }: Subject): number {
+  const { contextLength, imageTokens } = readyInfo(services);
+  const answers = Math.max(sampling.n, sampling.numBeams);
+  return targets.reduce((total, { adapter, promptOf }) => {
+    const given = services.tokenizer.encode(promptOf(adapter)).length + (image === null ? 0 : imageTokens);
+    return total + given + answers * Math.min(sampling.maxTokens, contextLength - given);
+  }, 0);
 }
 
 /** Milliseconds, to the hundredth. */

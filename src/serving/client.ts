@@ -89,6 +89,9 @@ export class SupervisedEngine implements EngineClient {
         name: 'engine process',
         entry: new URL('./process.js', import.meta.url),
         args: [JSON.stringify(options)],
+        // A step's logits are garbage a step later. They are outside of the heap, which hardly grows, so without this megabytes of them would
+        // lie there until it is next cleaned (bench/RESULTS.md, "precision").
+        execArgv: ['--max-semi-space-size=1'],
         readyTimeoutMs: READY_TIMEOUT_MS,
       },
       { onMessage: (event) => this.#receive(event), onExit: (reason) => this.#lost(reason) },
@@ -206,7 +209,8 @@ export class SupervisedEngine implements EngineClient {
 
   #step({ started, tokens, finished, failed, counts, gauges }: StepEvent): void {
     for (const { id, start } of started) this.#markStarted(id, start);
-    for (const [id, choice, tokenId] of tokens) this.#outstanding.get(id)?.stream.push({ type: 'token', choice, tokenId });
+    for (const [id, choice, tokenId, logprobs] of tokens)
+      this.#outstanding.get(id)?.stream.push({ type: 'token', choice, tokenId, ...(logprobs && { logprobs }) });
     for (const { id, result } of finished) this.#settle(id, (stream) => stream.push({ type: 'done', result }));
     for (const { id, error } of failed) this.#settle(id, (stream) => stream.fail(AppError.fromData(error)));
     for (const listener of this.#countListeners) listener(counts);

@@ -57,6 +57,10 @@ function filled(): Metrics {
   metrics.adapterAsked(true);
   metrics.adapterAsked(false);
   metrics.adapterEvictedFromDisk();
+  metrics.tenantRequest('acme', 'rate_limit_exceeded');
+  metrics.tenantTokens('acme', { imageTokens: 64, promptTokens: 2, completionTokens: 9 });
+  metrics.quotaRefused('acme', 'tokensPerMinute');
+  metrics.quotaStoreFailed();
   return metrics;
 }
 
@@ -93,6 +97,12 @@ describe('Metrics', () => {
       'graft_adapter_disk_hits_total 1',
       'graft_adapter_disk_misses_total 1',
       'graft_adapter_disk_evictions_total 1',
+      'graft_tenant_requests_total{tenant="acme",outcome="rate_limit_exceeded"} 1',
+      'graft_tenant_tokens_total{tenant="acme",kind="image"} 64',
+      'graft_tenant_tokens_total{tenant="acme",kind="prompt"} 2',
+      'graft_tenant_tokens_total{tenant="acme",kind="completion"} 9',
+      'graft_quota_refusals_total{tenant="acme",limit="tokensPerMinute"} 1',
+      'graft_quota_store_failures_total 1',
     ];
     expect(lines).toEqual(expect.arrayContaining(expected));
   });

@@ -5,7 +5,7 @@ import { AppError } from '../../../src/errors.js';
 import { ChatParser } from '../../../src/http/dialect.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
-const parser = new ChatParser(LIMITS);
+const parser = new ChatParser(LIMITS, 'tiny');
 const user = (content: unknown) => [{ role: 'user', content }];
 const chat = (body: object) => parser.parse({ model: 'm', messages: user('hello'), ...body });
 const say = (...parts: readonly unknown[]) => chat({ messages: user(parts) });
@@ -25,7 +25,19 @@ describe('what is asked', () => {
     });
     expect(say(image(new Uint8Array(3)))).toMatchObject({ prompt: null, image: new Uint8Array(3) });
     expect(chat({ messages: user('') })).toMatchObject({ prompt: null, image: null });
-    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', modelField: 'adapter' });
+    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
+  });
+
+  test('an adapter beside the backbone, which OpenAI’s clients name because they must name a model; and a blend', () => {
+    const blend = {
+      blend: [
+        { name: 'a', weight: 0.7 },
+        { name: 'b', weight: -0.3 },
+      ],
+    };
+    expect(chat({ model: 'tiny', adapter: 'a' })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
+    expect(chat({ model: 'tiny', adapter: blend })).toMatchObject({ model: '0.7*a+-0.3*b', named: blend, modelField: 'adapter' });
+    expect(chat({ model: 'tiny' })).toMatchObject({ model: 'tiny', named: 'tiny', modelField: 'model' });
   });
 
   test('sampling is that of captions, and max_completion_tokens another word for max_tokens', () => {
@@ -39,6 +51,8 @@ describe('what is asked', () => {
     expect(chat({ max_tokens: 5, max_completion_tokens: null }).sampling.maxTokens).toBe(5);
     expect(chat({ num_beams: 3 }).sampling.numBeams).toBe(3);
     expect(chat({}).sampling.maxTokens).toBe(40);
+    const fields = [{}, { max_tokens: 5 }, { max_completion_tokens: 5 }].map((body) => chat(body).maxTokensField);
+    expect(fields).toEqual([null, 'max_tokens', 'max_completion_tokens']);
   });
 
   test('fields that ask for nothing, or change no answer, are taken', () => {
@@ -71,6 +85,18 @@ describe('what is asked', () => {
     expect(chat(Object.fromEntries(Object.keys(nothing).map((key) => [key, null])))).toEqual(chat({}));
   });
 
+  test('how likely each token was, beside so many of the most likely; not of beams', () => {
+    expect(chat({ logprobs: true }).sampling.logprobs).toBe(0);
+    expect(chat({ logprobs: true, top_logprobs: 20, n: 2, temperature: 1 }).sampling.logprobs).toBe(20);
+    expect(chat({ logprobs: null, top_logprobs: null }).sampling).not.toHaveProperty('logprobs');
+    expect(() => chat({ logprobs: true, num_beams: 2 })).toThrow(
+      refusal(
+        'logprobs',
+        'logprobs: Expected none with num_beams above 1 (a beam is chosen as a whole) but received some with 2',
+      ),
+    );
+  });
+
   test('usage in a stream', () => {
     expect(chat({ stream: true, stream_options: { include_usage: true, include_obfuscation: false } }).includeUsage).toBe(true);
     expect(chat({ stream: true, stream_options: {} }).includeUsage).toBe(false);
@@ -82,8 +108,9 @@ describe('what is refused', () => {
     ['response_format', { type: 'json_object' }, 'Expected {"type":"text"} or null (answers are plain text here) but received'],
     ['response_format', { type: 'text', strict: true }, 'but received {"type":"text","strict":true}'],
     ['modalities', ['text', 'audio'], 'Expected ["text"] or null (answers are text here) but received ["text","audio"]'],
-    ['logprobs', true, 'Expected false or null'],
-    ['top_logprobs', 3, 'Expected 0 or null'],
+    ['logprobs', 3, 'Expected true or false but received 3'],
+    ['top_logprobs', 3, 'Expected 0 or null without logprobs (true) but received 3'],
+    ['top_logprobs', 21, 'Expected an integer from 0 to 20 but received 21'],
     ['logit_bias', { 50: 1 }, 'Expected {} or null'],
     ['frequency_penalty', 0.5, 'Expected 0 or null (repetition_penalty is what this server has) but received 0.5'],
     ['presence_penalty', -1, 'Expected 0 or null (repetition_penalty is what this server has) but received -1'],
@@ -110,14 +137,16 @@ describe('what is refused', () => {
     ['messages', 'hello', 'Expected a list with one user message'],
     ['model', '../m', 'Expected the name of the backbone or of an adapter'],
     ['model', null, 'Expected the name of the backbone or of an adapter but received nothing'],
-    ['adapter', 'a', 'Expected one of adapter and model but received both'],
+    ['adapter', 'a', 'Expected one of adapter and model (or the backbone, tiny, as model) but received both'],
+    ['adapter', { blend: [] }, 'adapter.blend: Expected 2 to 8 adapters but received []'],
+    ['model', { blend: [] }, 'Expected the name of the backbone or of an adapter but received {"blend":[]}'],
     ['messagse', [], 'Expected only messages, model,'],
   ])('%s: %j', (param, value, message) => {
     expect(() => chat({ [param]: value })).toThrow(refusal(param, message));
   });
 
   test('several at once are named at once; two different limits; usage without a stream', () => {
-    expect(() => chat({ logprobs: true, store: true })).toThrow(
+    expect(() => chat({ logprobs: 'yes', store: true })).toThrow(
       expect.objectContaining({ faults: [expect.stringContaining('logprobs: '), expect.stringContaining('store: ')] }),
     );
     expect(() => chat({ max_tokens: 5, max_completion_tokens: 6 })).toThrow(
