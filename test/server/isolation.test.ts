@@ -38,6 +38,13 @@ type Pairs = readonly (readonly [there: string, never: string])[];
 let png: Buffer;
 const json = (path: string, body: object): Ask => ({ path, body });
 const image = () => png.toString('base64');
+/** Of a thing and one of acme's. */
+const blend = (name: string) => ({
+  blend: [
+    { name, weight: 0.5 },
+    { name: 'acme/zq-second', weight: 0.5 },
+  ],
+});
 const message = (content: unknown) => [{ role: 'user', content }];
 
 /** By method and path, as the table has them. */
@@ -48,7 +55,9 @@ const CASES: Readonly<Record<string, Case>> = {
       { path: '/v1/captions', body: formOf({ image: png, adapter: name }) },
       { path: '/v1/captions', body: formOf({ image: png, adapters: name, stream: 'true' }) },
       json('/v1/captions', { image: image(), model: name }),
-      json('/v1/captions', { image: image(), adapters: [name, 'acme/zq-other'] }),
+      json('/v1/captions', { image: image(), adapters: [name, 'acme/zq-second'] }),
+      json('/v1/captions', { image: image(), adapter: blend(name) }),
+      json('/v1/captions', { image: image(), adapters: [blend(name), 'acme/zq-second'] }),
     ],
   },
   'post /v1/completions': {
@@ -56,6 +65,7 @@ const CASES: Readonly<Record<string, Case>> = {
     asks: (name) => [
       json('/v1/completions', { model: name, prompt: 'a dog' }),
       json('/v1/completions', { model: name, prompt: 'a dog', stream: true }),
+      json('/v1/completions', { adapter: blend(name), prompt: 'a dog' }),
     ],
   },
   'post /v1/chat/completions': {
@@ -63,6 +73,7 @@ const CASES: Readonly<Record<string, Case>> = {
     asks: (name) => [
       json('/v1/chat/completions', { model: name, messages: message('a dog') }),
       json('/v1/chat/completions', { adapter: name, messages: message('a dog'), stream: true }),
+      json('/v1/chat/completions', { adapter: blend(name), messages: message('a dog') }),
       json('/v1/chat/completions', {
         model: name,
         messages: message([{ type: 'image_url', image_url: { url: `data:image/png;base64,${image()}` } }]),
@@ -100,7 +111,7 @@ let digests: readonly string[];
 beforeAll(async () => {
   png = await noisePng();
   server = await startTenantServer(
-    ['acme/zq-there', 'zq-theirs', 'zq-shared', 'zq-mine/own'],
+    ['acme/zq-there', 'acme/zq-second', 'zq-theirs', 'zq-shared', 'zq-mine/own'],
     {
       acme: 'adapters: [zq-shared]',
       'zq-mine': '',
@@ -231,8 +242,8 @@ test('a tenant’s list has what it sees beside its own, and an operator’s has
   const [acme, ops] = await Promise.all(['acme', 'ops'].map((tenant) => ask({ path: '/v1/adapters' }, keyOf(tenant))));
   const names = (answer: Answer | undefined) =>
     (JSON.parse(answer?.text ?? '') as { data: readonly { name: string }[] }).data.map(({ name }) => name);
-  expect(names(acme)).toEqual(['acme/zq-there', 'zq-shared']);
-  expect(names(ops)).toEqual(['acme/zq-there', 'zq-mine/own', 'zq-shared', 'zq-theirs']);
+  expect(names(acme)).toEqual(['acme/zq-second', 'acme/zq-there', 'zq-shared']);
+  expect(names(ops)).toEqual(['acme/zq-second', 'acme/zq-there', 'zq-mine/own', 'zq-shared', 'zq-theirs']);
 });
 
 test('who names no adapter gets the usual one where it may, and is else told of those that it sees, and not of that', async () => {
