@@ -33,6 +33,7 @@ const IMPORTS = {
     'tenants/',
     'config',
     'metrics',
+    'tracing',
     'scenes/',
   ],
   training: ['settings', 'autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
@@ -41,7 +42,9 @@ const IMPORTS = {
   'config.ts': ['settings'],
   'settings.ts': ['size'],
   'size.ts': [],
-  'metrics.ts': [],
+  'metrics.ts': ['traffic'],
+  'traffic.ts': [],
+  'tracing.ts': [],
   'index.ts': ['(?!cli/)'],
 };
 
@@ -49,7 +52,7 @@ const IMPORTS = {
 const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
-  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
+  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/template', 'backbone/tokenizer', 'backbone/vision/recipe'],
   'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
@@ -60,10 +63,12 @@ const HOMES = {
   express: 'http/',
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
+  '@opentelemetry': 'tracing\\.ts$',
   aws4fetch: 'sources/',
   ioredis: 'tenants/',
   'rate-limiter-flexible': 'tenants/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
+  '@huggingface/jinja': 'backbone/template',
   '@bufbuild/protobuf': 'onnx/',
 };
 

@@ -132,6 +132,14 @@ const SETTINGS = {
     default: 20_000,
   },
   logLevel: { ...choice(LOG_LEVELS, 'Least severe log lines to print'), default: 'info' as const },
+  traces: {
+    ...optional(
+      text(
+        'OTLP/HTTP collector that gets a trace of each request, such as http://localhost:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT',
+      ),
+    ),
+    default: null,
+  },
 } satisfies Record<string, Setting<unknown>>;
 
 export type ConfigKey = keyof typeof SETTINGS;

@@ -16,7 +16,7 @@ const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
 
 /** What we use of the package, whose own declarations do not resolve under Node's module rules. */
 interface RawTokenizer {
-  encode(text: string): { readonly ids: number[] };
+  encode(text: string, options?: { readonly add_special_tokens: boolean }): { readonly ids: number[] };
   decode(ids: readonly number[], options: { readonly clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
@@ -93,6 +93,11 @@ export class Tokenizer {
   encode(text: string): number[] {
     const { ids } = this.#raw.encode(text);
     return ids[0] === this.bosId ? ids : [this.bosId, ...ids];
+  }
+
+  /** Token ids of a text that says itself how it begins: nothing is put before it, and special tokens are where it names them. */
+  encodeWhole(text: string): number[] {
+    return this.#raw.encode(text, { add_special_tokens: false }).ids;
   }
 
   /**

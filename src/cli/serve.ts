@@ -4,9 +4,11 @@ import path from 'node:path';
 import { type Logger, pino } from 'pino';
 import { AdapterRegistry } from '../adapter/registry.js';
 import { readBackbone } from '../backbone/manifest.js';
+import { ChatTemplate } from '../backbone/template.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { readProcessor } from '../backbone/vision/processor.js';
 import { type Config, isShipped } from '../config.js';
+import { AppError } from '../errors.js';
 import { Admission } from '../http/admission.js';
 import { createApp } from '../http/app.js';
 import { type AdapterDirectory, Catalogue } from '../http/catalogue.js';
@@ -18,6 +20,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openTracing } from '../tracing.js';
 import { openQuotas } from './quotas.js';
 import { type Access, openAccess } from './tenants.js';
 
@@ -55,8 +58,10 @@ export async function startServer(
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
   const processor = backbone.visionFolder === null ? null : await readProcessor(backbone.visionFolder);
   const log = pino({ level: config.logLevel, base: null });
+  const template = await openTemplate(backbone.languageFolder, log);
   const metrics = new Metrics();
   const access = await openAccess(config, tenants, metrics, log);
+  const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
@@ -114,7 +119,9 @@ export async function startServer(
     tenants: access.tenants,
     quotas,
     tokenizer,
+    template,
     metrics,
+    tracing,
     admission,
     log,
   });
@@ -128,6 +135,7 @@ export async function startServer(
       await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), access.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      await tracing?.close();
       quotas.close();
     })();
     return closing;
@@ -188,6 +196,14 @@ export async function serve(config: Config): Promise<void> {
   console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${counted}); ${server.access.words}`);
   if (isShipped(config))
     console.log('this backbone knows drawn scenes only; for photos name one of yours with --backbone (models/README.md)');
+}
+
+/** A template that cannot be read costs the conversations, and nothing else. */
+function openTemplate(folder: string, log: Logger): Promise<ChatTemplate | null> {
+  return ChatTemplate.open(folder).catch((error: unknown) => {
+    log.warn({ code: AppError.from(error).code }, `there are no conversations: ${AppError.from(error).message}`);
+    return null;
+  });
 }
 
 /** Adapters from elsewhere, and what is told of them. */

@@ -19,7 +19,7 @@ export interface Question {
   readonly named: Named;
   readonly image: string | Uint8Array | null;
   /** What is continued; throws where the adapter and the request do not go together. */
-  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues'>;
+  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues' | 'isWhole'>;
 }
 
 /** How a dialect writes an answer. */
@@ -49,6 +49,7 @@ export async function answer(
   const scope = new Scope(exchange, ask.timeoutMs);
   try {
     const selected = named === services.backbone ? NOTHING : await select(services.catalogue, named, scope);
+    exchange.spent('adapter fetch', selected.fetchMs);
     const target: Target = { ...selected, ...plan(selected.adapter) };
     if (target.adapter) note(exchange, target.adapter);
     const generation = await submit(services, ask, scope, exchange, { image, targets: [target] });

@@ -172,6 +172,7 @@ async function targetOf(
 ): Promise<Target | AppError> {
   try {
     const selected = await select(services.catalogue, named, scope);
+    scope.exchange.spent('adapter fetch', selected.fetchMs);
     const promptOf = (version: RegisteredAdapter | null): string => ask.prompt ?? version?.summary.prompt ?? '';
     checkPrompt(services, info, promptOf(selected.adapter), true);
     return { ...selected, promptOf, continues: false };

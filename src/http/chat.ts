@@ -40,9 +40,27 @@ function planOf(services: Services, tenant: Tenant, info: EngineInfo, ask: ChatA
       `messages: Expected an image_url part for adapter ${adapter.name}, which is made for images, but received text alone`,
       { param: 'messages' },
     );
+  if (ask.turns !== null && takesTurns(adapter)) {
+    const text = services.template?.render(ask.turns) ?? '';
+    checkPrompt(services, info, text, false, true);
+    return { promptOf: () => text, continues: false, isWhole: true };
+  }
+  if (ask.turns !== null && ask.prompt === null)
+    throw new AppError(
+      'invalid_request',
+      `messages: Expected one user message for adapter ${adapter?.name}, which is made for a prompt and not for turns, but received a conversation`,
+      { param: 'messages' },
+    );
   const promptOf = (version: RegisteredAdapter | null): string => ask.prompt ?? version?.summary.prompt ?? '';
   checkPrompt(services, info, promptOf(adapter), hasImage);
   return { promptOf, continues: !hasImage };
+}
+
+/** The backbone, and adapters that others have trained on it, know its template. Graft's own trainer has none: its adapters go on from their prompt. */
+function takesTurns(adapter: RegisteredAdapter | null): boolean {
+  if (adapter === null) return true;
+  const parts = adapter.blend?.map((part) => part.adapter) ?? [adapter];
+  return parts.every(({ summary }) => summary.format === 'peft');
 }
 
 /** An error whose field is where this route has it: others call it image, prompt or adapter. */

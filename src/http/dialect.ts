@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import { type MessagePrompt, readMessages } from './messages.js';
+import { type MessagePrompt, messagesShape, readMessages } from './messages.js';
 import {
   type Ask,
   adapter,
@@ -65,10 +65,15 @@ const NEUTRAL = {
   prompt_cache_key: text,
 };
 
-function chatFields(limits: RequestLimits) {
+function chatFields(limits: RequestLimits, hasTemplate: boolean) {
   const sampling = samplingFields(limits);
   return {
-    messages: { schema: z.array(z.unknown()).min(1), expected: 'a list with one user message', form: 'text' as const },
+    messages: {
+      schema: z.array(z.unknown()).min(1),
+      expected: hasTemplate ? 'a list of messages' : 'a list with one user message',
+      form: 'text' as const,
+      described: messagesShape(hasTemplate),
+    },
     model,
     adapter,
     ...sampling,
@@ -91,17 +96,20 @@ type Tokens = ChatBody['max_tokens'];
 export class ChatParser {
   readonly #limits: RequestLimits;
   readonly #backbone: string;
-  readonly #fields;
+  readonly #hasTemplate: boolean;
+  readonly fields;
 
-  constructor(limits: RequestLimits, backbone: string) {
+  /** `hasTemplate`: conversations can be written as the backbone wants them. */
+  constructor(limits: RequestLimits, backbone: string, hasTemplate: boolean) {
     this.#limits = limits;
     this.#backbone = backbone;
-    this.#fields = chatFields(limits);
+    this.#hasTemplate = hasTemplate;
+    this.fields = chatFields(limits, hasTemplate);
   }
 
   /** Throws `invalid_request` or `unknown_field`. */
   parse(body: unknown): ChatAsk {
-    const value = check(this.#fields, body, false) as ChatBody;
+    const value = check(this.fields, body, false) as ChatBody;
     const asked = modelOf(value, this.#backbone);
     if (value.stream_options != null && value.stream !== true)
       throw new AppError('invalid_request', 'stream_options: Expected none without stream but received some', {
@@ -111,7 +119,7 @@ export class ChatParser {
     return {
       ...withLogprobs(ask, logprobsOf(value)),
       ...(value.max_completion_tokens == null ? {} : { maxTokensField: 'max_completion_tokens' }),
-      ...readMessages(value.messages),
+      ...readMessages(value.messages, this.#hasTemplate),
       ...asked,
       includeUsage: value.stream_options?.include_usage ?? false,
     };

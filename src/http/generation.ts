@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
+import type { Tokenizer } from '../backbone/tokenizer.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
 import { LikelihoodStream, type TokenLikelihood } from '../serving/likelihood.js';
@@ -21,6 +22,7 @@ import { TextStream } from '../serving/text.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
 import type { Exchange } from './exchange.js';
+import { noteFirstToken, noteGenerated, noteHandedOver, noteTokens } from './note.js';
 import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
 import { reselect } from './selection.js';
@@ -32,11 +34,13 @@ export class Scope implements Keeper {
   readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #kept: (() => void)[] = [];
+  readonly exchange: Exchange;
   readonly tenant: Tenant;
   /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
   readonly signal: AbortSignal;
 
   constructor(exchange: Exchange, timeoutMs: number) {
+    this.exchange = exchange;
     this.#startMs = exchange.startMs;
     this.#timeoutMs = timeoutMs;
     this.tenant = exchange.tenant;
@@ -90,6 +94,8 @@ export interface Target {
   readonly promptOf: (adapter: RegisteredAdapter | null) => string;
   /** Whether the text goes on from the prompt (its spacing included) or stands alone. */
   readonly continues: boolean;
+  /** The prompt says itself how it begins, and names special tokens. */
+  readonly isWhole?: boolean;
 }
 
 export interface GeneratedText {
@@ -134,6 +140,8 @@ export class Generation {
   readonly #charge: Charge;
   readonly #pixels: Pixels | null;
   readonly #jobs: ReadonlyMap<Target, Job>;
+  /** When the engine got it. */
+  readonly #startMs = performance.now();
 
   private constructor(
     services: Services,
@@ -162,6 +170,7 @@ export class Generation {
   ): Generation {
     const inputs = targets.map((target) => inputOf(services, ask, scope, target));
     const streams = services.engine.generate(pixels, inputs, scope.signal);
+    for (const target of targets) noteHandedOver(services, target);
     const jobs = targets.map(
       (target, index) => [target, { target, input: inputs[index], events: streams[index], used: { ...NOTHING } } as Job] as const,
     );
@@ -182,6 +191,7 @@ export class Generation {
       throw this.#scope.explain(error);
     } finally {
       this.#charge.add(used);
+      noteTokens(this.#services, target, used.completionTokens);
     }
   }
 
@@ -208,16 +218,16 @@ export class Generation {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
         job.used.completionTokens = ++tokens;
-        if (tokens === 1) metrics.firstToken(this.#scope.elapsedMs / 1000);
+        if (tokens === 1) noteFirstToken(this.#services, job.target, this.#scope.elapsedMs / 1000);
         const gapMs = voice.gapMs();
         if (gapMs !== null) metrics.nextToken(gapMs / 1000);
         const piece = voice.push(event.tokenId, event.logprobs);
         if (isSomething(piece)) await onText(piece);
         // Leaving the loop cancels the request.
-        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(start, voices);
+        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(job.target, start, voices);
       } else {
         const result = withFetch(event.result, job.target);
-        metrics.generated(result);
+        noteGenerated(this.#services, this.#scope.exchange, job.target, this.#startMs, result);
         return this.#done(result, voices, onText);
       }
     }
@@ -259,13 +269,13 @@ export class Generation {
   }
 
   /** Every sequence came to a stop string: the engine is told to end, and what it would still say is known here. */
-  #stopped(start: GenerateStart, voices: readonly Voice[]): Generated {
+  #stopped(target: Target, start: GenerateStart, voices: readonly Voice[]): Generated {
     const generated = {
       ...start,
       completionTokens: voices.reduce((total, { tokens }) => total + tokens, 0),
       timings: { ...start.timings, decodeMs: Math.max(...voices.map((voice) => voice.elapsedMs())) },
     };
-    this.#services.metrics.generated(generated);
+    noteGenerated(this.#services, this.#scope.exchange, target, this.#startMs, generated);
     return { ...generated, texts: voices.map((voice) => voice.whole('stop')) };
   }
 }
@@ -276,8 +286,9 @@ export function checkPrompt(
   { contextLength, imageTokens }: EngineInfo,
   prompt: string,
   hasImage: boolean,
+  isWhole = false,
 ): void {
-  const tokens = tokenizer.encode(prompt).length + (hasImage ? imageTokens : 0);
+  const tokens = encode(tokenizer, prompt, isWhole).length + (hasImage ? imageTokens : 0);
   if (tokens < contextLength) return;
   const parts = hasImage ? ` (${imageTokens} of them the image's)` : '';
   throw new AppError(
@@ -287,10 +298,19 @@ export function checkPrompt(
   );
 }
 
-function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { adapter, promptOf }: Target): GenerateInput {
+/** The ids of what a target continues. */
+export function promptIdsOf({ tokenizer }: Services, { adapter, promptOf, isWhole = false }: Target): number[] {
+  return encode(tokenizer, promptOf(adapter), isWhole);
+}
+
+function encode(tokenizer: Tokenizer, prompt: string, isWhole: boolean): number[] {
+  return isWhole ? tokenizer.encodeWhole(prompt) : tokenizer.encode(prompt);
+}
+
+function inputOf(services: Services, { sampling }: Ask, scope: Scope, target: Target): GenerateInput {
   return {
-    adapter: adapter?.ref ?? null,
-    promptIds: tokenizer.encode(promptOf(adapter)),
+    adapter: target.adapter?.ref ?? null,
+    promptIds: promptIdsOf(services, target),
     sampling,
     deadlineMs: scope.remainingMs,
   };

@@ -16,21 +16,50 @@ export interface Route {
   readonly path: string;
   readonly access: Access;
   readonly handlers: readonly RequestHandler[];
-  readonly about?: About;
+  readonly about: About;
 }
+
+export type Tag = 'captions' | 'openai' | 'adapters' | 'fine-tuning' | 'operations' | 'page';
 
 /** What the description of the API says of a route, besides what the table knows itself. */
 export interface About {
-  readonly tag: 'captions' | 'openai' | 'adapters' | 'fine-tuning' | 'operations' | 'page';
+  readonly tag: Tag;
   readonly summary: string;
-  /** The fields of a JSON body (and of a form where `form` is set), or a schema of one's own. */
-  readonly body?: { readonly fields: Fields; readonly form?: true } | { readonly schema: z.ZodType; readonly type: string };
-  readonly reply: { readonly status?: number; readonly type?: string; readonly schema: z.ZodType };
+  /** What a reader has to know besides, in Markdown. */
+  readonly description?: string;
+  /** What stands for the names in the path. */
+  readonly parameters?: Readonly<Record<string, string>>;
+  /** Fields after the question mark. */
+  readonly query?: Fields;
+  /** Several where several types of body are read. */
+  readonly body?: AboutBody | readonly AboutBody[];
+  /** Several where what is answered depends on the request. */
+  readonly reply: AboutReply | readonly AboutReply[];
+  /** An event of the stream that is answered where `stream` is true. */
+  readonly events?: z.ZodType;
   /**
-   * What this route can fail with, besides what every route can: invalid_api_key, method_not_allowed, internal; and every route of tenants:
-   * rate_limit_exceeded, quota_unavailable.
+   * What this route can fail with, besides what every route can that asks for a key: `invalid_api_key`, a tenant's also `rate_limit_exceeded` and
+   * `quota_unavailable`; and every route: `internal`. Other methods of its path are no failures of its own.
    */
   readonly errors: readonly ErrorCode[];
+}
+
+/** The fields of a JSON body (and of a form where `form` is set), or a schema of one's own. */
+export type AboutBody =
+  | {
+      readonly fields: Fields;
+      readonly form?: true;
+      /** Fields that must be there although their schemas do without, for code sees to it. */
+      readonly required?: readonly string[];
+      readonly example?: object;
+    }
+  | { readonly schema: z.ZodType; readonly type: string };
+
+/** Status 200 and JSON unless said otherwise; nothing at all without a schema. */
+export interface AboutReply {
+  readonly status?: number;
+  readonly type?: string;
+  readonly schema?: z.ZodType;
 }
 
 /**

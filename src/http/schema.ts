@@ -29,8 +29,10 @@ export interface Field {
   readonly schema: z.ZodType;
   /** `Expected ${expected} but received ...`. */
   readonly expected: string;
-  /** How a form's text becomes a value. */
-  readonly form: 'text' | 'number' | 'boolean' | 'adapter' | 'adapters' | 'texts';
+  /** How a form's text becomes a value; `file`: it may be a file. */
+  readonly form: 'text' | 'number' | 'boolean' | 'adapter' | 'adapters' | 'texts' | 'file';
+  /** What a JSON body has here, for the description of the API, where `schema` leaves that to code. */
+  readonly described?: z.ZodType;
   /** Of a value that has parts, or a list of such: what says at which of them it is wrong. */
   readonly parts?: z.ZodType;
 }
@@ -89,7 +91,8 @@ function captionFields(limits: RequestLimits) {
     image: {
       schema: z.union([z.string().min(1), z.instanceof(Uint8Array)]).nullish(),
       expected: 'an image: a file in a form, or base64, a data URI or a URL in JSON',
-      form: 'text' as const,
+      form: 'file' as const,
+      described: z.string().min(1),
     },
     adapter,
     model: name,
@@ -158,19 +161,19 @@ export interface CompletionAsk extends Ask, ModelAsk {
 export class RequestParser {
   readonly #limits: RequestLimits;
   readonly #backbone: string;
-  readonly #captionFields;
-  readonly #completionFields;
+  readonly captionFields;
+  readonly completionFields;
 
   constructor(limits: RequestLimits, backbone: string) {
     this.#limits = limits;
     this.#backbone = backbone;
-    this.#captionFields = captionFields(limits);
-    this.#completionFields = completionFields(limits);
+    this.captionFields = captionFields(limits);
+    this.completionFields = completionFields(limits);
   }
 
   /** A request for captions. `form`: values are a form's texts. Throws `invalid_request` or `unknown_field`. */
   caption(body: unknown, form: boolean): CaptionAsk {
-    const value = check(this.#captionFields, body, form) as CaptionBody;
+    const value = check(this.captionFields, body, form) as CaptionBody;
     const named = [value.adapter, value.model, value.adapters].filter((given) => given != null);
     if (named.length > 1) {
       throw new AppError('invalid_request', 'adapter: Expected one of adapter, adapters and model but received several', {
@@ -200,7 +203,7 @@ export class RequestParser {
 
   /** A request for text. Throws `invalid_request` or `unknown_field`. */
   completion(body: unknown): CompletionAsk {
-    const value = check(this.#completionFields, body, false) as CompletionBody;
+    const value = check(this.completionFields, body, false) as CompletionBody;
     const ask = withLogprobs(askOf(value, this.#limits), value.logprobs ?? undefined);
     return { ...ask, ...modelOf(value, this.#backbone), prompt: value.prompt };
   }

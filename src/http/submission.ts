@@ -5,7 +5,7 @@ import type { Pixels } from '../images/protocol.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Exchange } from './exchange.js';
-import { Generation, type Scope, type Target } from './generation.js';
+import { Generation, promptIdsOf, type Scope, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
 import type { Ask } from './schema.js';
 import type { Services } from './services.js';
@@ -41,9 +41,13 @@ export async function submit(
       });
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
+    const readMs = performance.now();
     const bytes = await pictureBytes(services, image, scope.signal);
     quotas.weigh(exchange.tenant, bytes.length);
+    const decodeMs = performance.now();
+    exchange.spent('image read', decodeMs - readMs);
     const pixels = await images.decode(bytes, scope.signal);
+    exchange.spent('image decode', performance.now() - decodeMs);
     return Generation.submit(services, ask, scope, charge, ownPixels(pixels, scope.tenant), targets);
   } catch (error) {
     throw scope.explain(error);
@@ -72,8 +76,8 @@ function ownPixels(pixels: Pixels, { name }: Tenant): Pixels {
 function mostTokens(services: Services, { sampling }: Ask, { image, targets }: Subject): number {
   const { contextLength, imageTokens } = readyInfo(services);
   const answers = Math.max(sampling.n, sampling.numBeams);
-  return targets.reduce((total, { adapter, promptOf }) => {
-    const given = services.tokenizer.encode(promptOf(adapter)).length + (image === null ? 0 : imageTokens);
+  return targets.reduce((total, target) => {
+    const given = promptIdsOf(services, target).length + (image === null ? 0 : imageTokens);
     return total + given + answers * Math.min(sampling.maxTokens, contextLength - given);
   }, 0);
 }

@@ -47,6 +47,8 @@ const EMPTY_GAUGES: EngineGauges = {
   runningRows: 0,
   runningRequests: 0,
   waitingRequests: 0,
+  runningAdapters: [],
+  waitingAdapters: [],
   adapterBytes: 0,
   adapterCapacityBytes: 0,
   adapterResident: 0,

@@ -362,6 +362,8 @@ export class ServingLoop {
       runningRows: batch.size,
       runningRequests: batch.members,
       waitingRequests: this.#waiting.size,
+      runningAdapters: adaptersOf([...this.#jobs.values()].filter(({ hasJoined }) => hasJoined)),
+      waitingAdapters: adaptersOf([...this.#jobs.values()].filter(({ hasJoined }) => !hasJoined)),
       adapterBytes: bytes,
       adapterCapacityBytes: this.#options.adapterCacheBytes,
       adapterResident: resident.length,
@@ -372,4 +374,9 @@ export class ServingLoop {
       resident,
     };
   }
+}
+
+/** Names of the adapters of some jobs, sorted, each once. */
+function adaptersOf(jobs: readonly Job[]): string[] {
+  return [...new Set(jobs.flatMap(({ request: { adapter } }) => adapter?.name ?? []))].sort();
 }

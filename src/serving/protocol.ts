@@ -113,6 +113,9 @@ export interface EngineGauges {
   runningRows: number;
   runningRequests: number;
   waitingRequests: number;
+  /** Names of the adapters of those that run, and of those that wait; sorted, each once. */
+  runningAdapters: readonly string[];
+  waitingAdapters: readonly string[];
   adapterBytes: number;
   adapterCapacityBytes: number;
   adapterResident: number;

@@ -89,11 +89,24 @@ const CASES: Readonly<Record<string, Case>> = {
   'get /health/live': { kind: 'open', asks: [{ path: '/health/live' }] },
   'get /health/ready': { kind: 'open', asks: [{ path: '/health/ready' }] },
   'get /metrics': { kind: 'admin', asks: [{ path: '/metrics' }] },
-  'get /': { kind: 'open', asks: [{ path: '/' }] },
-  'get /playground/page.js': { kind: 'open', asks: [{ path: '/playground/page.js' }] },
-  'get /playground/style.css': { kind: 'open', asks: [{ path: '/playground/style.css' }] },
-  'get /playground/icon.svg': { kind: 'open', asks: [{ path: '/playground/icon.svg' }] },
+  ...pages(
+    '/',
+    '/playground/page.js',
+    '/playground/style.css',
+    '/playground/icon.svg',
+    '/openapi.json',
+    '/docs',
+    '/docs/start.js',
+    '/docs/swagger-ui-bundle.js',
+    '/docs/swagger-ui.css',
+    '/docs/index.css',
+    '/docs/icon.png',
+  ),
 };
+
+function pages(...paths: readonly string[]): Record<string, Case> {
+  return Object.fromEntries(paths.map((path) => [`get ${path}`, { kind: 'open', asks: [{ path }] }]));
+}
 
 /** Adapters' names, of letters that no page has. Both of a pair are equally long: so are the answers. */
 const ADAPTERS: Things = { acme: 'acme/zq-there', mine: 'zq-mine/own' };

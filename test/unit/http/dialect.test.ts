@@ -3,9 +3,11 @@ import type { OpenAI } from 'openai';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../../src/errors.js';
 import { ChatParser } from '../../../src/http/dialect.js';
+import { messagesShape, readMessages } from '../../../src/http/messages.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
-const parser = new ChatParser(LIMITS, 'tiny');
+const parser = new ChatParser(LIMITS, 'tiny', false);
+const talker = new ChatParser(LIMITS, 'tiny', true);
 const user = (content: unknown) => [{ role: 'user', content }];
 const chat = (body: object) => parser.parse({ model: 'm', messages: user('hello'), ...body });
 const say = (...parts: readonly unknown[]) => chat({ messages: user(parts) });
@@ -202,4 +204,99 @@ describe('what is refused', () => {
       { numRuns: 500 },
     );
   });
+});
+
+describe('a conversation, where the backbone has a template', () => {
+  const say = (...messages: readonly unknown[]) => talker.parse({ model: 'm', messages });
+  const turn = (role: string, content: unknown) => ({ role, content });
+
+  test('is its turns, each with one text; a question is that, and its text', () => {
+    expect(say(turn('system', 'Be brief.'), turn('user', [text('a'), text(''), text('b')]))).toMatchObject({
+      turns: [turn('system', 'Be brief.'), turn('user', 'a\nb')],
+      prompt: null,
+      image: null,
+    });
+    expect(say(turn('user', 'a'))).toMatchObject({ turns: [turn('user', 'a')], prompt: 'a' });
+    // As an answer of this server is, sent back.
+    expect(say(turn('user', 'a'), { ...turn('assistant', 'b'), refusal: null }, turn('user', ''))).toMatchObject({
+      turns: [turn('user', 'a'), turn('assistant', 'b'), turn('user', '')],
+    });
+    expect(say(turn('user', ''))).toMatchObject({ turns: null, prompt: null });
+    expect(chat({})).toMatchObject({ turns: null });
+  });
+
+  test('has no image, which stands alone with its prompt', () => {
+    expect(say(turn('user', [image(URI), text('a')]))).toMatchObject({ image: URI, prompt: 'a', turns: null });
+    const refused = refusal('messages[1].content[0].image_url.url', 'Expected no image in a conversation');
+    expect(() => say(turn('system', 'x'), turn('user', [image(URI)]))).toThrow(refused);
+  });
+
+  test('has known roles, and what is too much is refused', () => {
+    expect(() => say(turn('developer', 'x'))).toThrow(
+      refusal('messages[0].role', 'Expected "system", "user" or "assistant" but received "developer"'),
+    );
+    expect(() => say(turn('user', 'a'), { ...turn('assistant', 'b'), refusal: 'no' })).toThrow(
+      refusal('messages[1].refusal', 'Expected null'),
+    );
+    expect(() => say({ ...turn('user', 'a'), refusal: null })).toThrow(
+      refusal('messages[0].refusal', 'Expected only role, content'),
+    );
+    expect(() => say(turn('user', 'a'), turn('assistant', null))).toThrow(refusal('messages[1].content', 'Expected a text'));
+    expect(() => say(...Array.from({ length: 513 }, () => turn('user', 'a')))).toThrow(
+      refusal('messages', 'Expected 1 to 512 messages'),
+    );
+    expect(() => say(turn('user', 'a'.repeat(40_000)), turn('user', 'a'.repeat(40_000)))).toThrow(
+      refusal('messages', 'at most 65536 characters'),
+    );
+  });
+});
+
+test.each([false, true])('what is described as messages is what is read as such (with a template: %s)', (hasTemplate) => {
+  const part = { type: 'text', text: 'a' };
+  const contents = [
+    'hello',
+    '',
+    null,
+    3,
+    {},
+    [],
+    [part],
+    [part, image(URI)],
+    [image(URI, { detail: 'low' })],
+    [image(URI, { detail: null })],
+    [image(URI, { detail: 'best' })],
+    [image(URI, { size: 1 })],
+    [image('')],
+    [image(3)],
+    [{ ...part, more: 1 }],
+    [text(3)],
+    [{ type: 'input_audio' }],
+    ['a'],
+    Array.from({ length: 64 }, () => part),
+    Array.from({ length: 65 }, () => part),
+  ];
+  const messages = [
+    ...contents.map(user),
+    [],
+    [...user('a'), ...user('b')],
+    [{ role: 'system', content: 'a' }, ...user('b')],
+    [{ role: 'assistant', content: 'a', refusal: null }],
+    [{ role: 'assistant', content: 'a', refusal: 'b' }],
+    [{ role: 'user', content: 'a', refusal: null }],
+    [{ role: 'tool', content: 'a' }],
+    Array.from({ length: 513 }, () => user('a')[0]),
+    [{ role: 'user' }],
+    [{ role: 'user', content: 'a', name: 'b' }],
+    ['a'],
+  ];
+  const isRead = (given: readonly unknown[]): boolean => {
+    try {
+      readMessages(given, hasTemplate);
+      return true;
+    } catch (error) {
+      expect(error).toBeInstanceOf(AppError);
+      return false;
+    }
+  };
+  expect(messages.map((given) => messagesShape(hasTemplate).safeParse(given).success)).toEqual(messages.map(isRead));
 });
