@@ -159,6 +159,11 @@ export class Metrics {
   );
 
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
+  readonly #tenantsReloads = this.#counter(
+    'tenants_reloads_total',
+    'Times the tenants were read again, by outcome (ok or failed)',
+    ['outcome'],
+  );
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
 
   readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
@@ -260,6 +265,10 @@ export class Metrics {
 
   imageProcessRestarted(): void {
     this.#imageRestarts.inc();
+  }
+
+  tenantsReloaded(outcome: 'ok' | 'failed'): void {
+    this.#tenantsReloads.inc({ outcome });
   }
 
   adapterFetched(source: SourceKind, seconds: number, bytes: number): void {

@@ -62,15 +62,22 @@ export class Catalogue {
     return this.#sources?.knows(name) ?? false;
   }
 
+  /** Whether a tenant may ask for an adapter of this reference, or at this place, be it there or not. */
+  isVisible(reference: string, tenant: Tenant): boolean {
+    const { name } = parse(reference);
+    return tenant.sees(this.#sources?.spelling(name) ?? name);
+  }
+
   /**
    * The adapter of a reference (`NAME`, `NAME@3`, `NAME@sha256:...`, a place), fetched first where it comes from elsewhere. What an operator has
    * named so wins over what was published, and that over a folder of that name. Throws `adapter_not_found`, the same for what there is not and for
-   * what may not be asked for; `adapter_invalid` with the reason where its files are not in order; what the library throws.
+   * what may not be asked for; `adapter_invalid` with the reason where its files are not in order; what the library throws. Whether there is what a
+   * tenant does not see is not even looked up: no clock can tell.
    */
   async select(reference: string, keeper: Keeper): Promise<SelectedAdapter> {
-    const parsed = reference.includes('://') ? { name: reference } : parseReference(reference);
+    if (!this.isVisible(reference, keeper.tenant)) throw unknownAdapter(reference);
+    const parsed = parse(reference);
     const { name, version, digest } = parsed;
-    if (!keeper.tenant.sees(name)) throw unknownAdapter(reference);
     if (this.#store?.get(name) && !this.isConfigured(name)) return this.#stored(reference, parsed, keeper, this.#store);
     const found = version === undefined ? await this.#found(name, keeper) : undefined;
     if (found === undefined || (digest !== undefined && digest !== found.adapter.ref.digest)) throw unknownAdapter(reference);
@@ -126,6 +133,11 @@ export class Catalogue {
     const own = this.#adapters.list().filter(({ name }) => !names.has(name));
     return [...own, ...stored, ...named].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
+}
+
+/** A place has its own signs for a version. */
+function parse(reference: string): Reference {
+  return reference.includes('://') ? { name: reference } : parseReference(reference);
 }
 
 /** Whether it is a version of the store's. */

@@ -3,6 +3,7 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { ResidentAdapter } from '../serving/protocol.js';
+import type { Tenant } from '../tenants/tenant.js';
 import { isStored, type Listed, unknownAdapter } from './catalogue.js';
 import { exchangeOf } from './exchange.js';
 import type { Services } from './services.js';
@@ -45,9 +46,11 @@ export function adaptersRoute(services: Services) {
   return async (_req: Request, res: Response): Promise<void> => {
     const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
     const byDigest = new Map(resident.map((adapter) => [adapter.digest, adapter]));
-    const data = services.catalogue.list(exchangeOf(res).tenant).map((listed) => {
+    const { tenant } = exchangeOf(res);
+    const data = services.catalogue.list(tenant).map((listed) => {
       const adapter = thereOf(listed);
-      return adapter ? describe(adapter, byDigest.get(adapter.ref.digest)) : describeAbsent(listed);
+      const whole = adapter ? describe(adapter, byDigest.get(adapter.ref.digest)) : describeAbsent(listed);
+      return { ...whole, ...withheld(tenant) };
     });
     res.json({ object: 'list', data });
   };
@@ -57,14 +60,16 @@ export function adaptersRoute(services: Services) {
 export function adapterRoute(services: Services) {
   return async (req: Request, res: Response): Promise<void> => {
     const name = nameIn(req);
-    const listed = services.catalogue.list(exchangeOf(res).tenant).find((one) => one.name === name);
+    const { tenant } = exchangeOf(res);
+    const listed = services.catalogue.list(tenant).find((one) => one.name === name);
     if (!listed) throw unknownAdapter(name);
     const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
     const adapter = thereOf(listed);
     const known = adapter && resident.find(({ digest }) => digest === adapter.ref.digest);
     const entry = adapter && isStored(adapter) ? services.lifecycle?.store.get(name) : undefined;
     const body = adapter ? describe(adapter, known) : describeAbsent(listed);
-    res.json({ ...body, ...(entry ? stateOf(entry) : { versions: [], current: null, split: null, shadow: null }) });
+    const state = entry ? stateOf(entry) : { versions: [], current: null, split: null, shadow: null };
+    res.json({ ...body, ...state, ...withheld(tenant) });
   };
 }
 
@@ -80,6 +85,11 @@ function createdMs(listed: Listed): number {
 
 function model(id: string, createdMs: number, parent: string | null): object {
   return { id, object: 'model', created: Math.floor(createdMs / 1000), owned_by: 'graft', root: id, parent };
+}
+
+/** Where operators keep an adapter, and how many of all tenants' requests use it, is the operators' to know. */
+function withheld({ isAdmin }: Tenant): object {
+  return isAdmin ? {} : { source: null, leases: null };
 }
 
 function describe(adapter: RegisteredAdapter, resident: ResidentAdapter | undefined): object {
