@@ -1,5 +1,5 @@
 /** The listening socket and its end: how long strangers may take, and how the server stops without dropping what it has begun. */
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { AppError } from '../errors.js';
 
@@ -7,6 +7,11 @@ import { AppError } from '../errors.js';
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_MS = 5_000;
+/** ... and one that may take its time, as soon as nothing of it has come for this long. */
+const IDLE_MS = 30_000;
+
+/** What ends a request that has not come in time. */
+const deadlines = new WeakMap<IncomingMessage, NodeJS.Timeout>();
 
 export interface Address {
   readonly host: string;
@@ -20,10 +25,12 @@ export class HttpServer {
   #open = 0;
   #onIdle: (() => void) | undefined;
 
-  private constructor(server: Server, url: string) {
+  private constructor(server: Server, url: string, requestTimeoutMs: number) {
     this.#server = server;
     this.url = url;
-    server.on('request', (_req, res) => {
+    // Before the listener, which may say that a request takes its time.
+    server.prependListener('request', (req, res) => {
+      limitTime(req, res, requestTimeoutMs);
       this.#open++;
       res.once('close', () => {
         if (--this.#open === 0) this.#onIdle?.();
@@ -32,9 +39,14 @@ export class HttpServer {
   }
 
   /** Throws `invalid_config` where the address cannot be taken. */
-  static listen(listener: RequestListener, { host, port }: Address): Promise<HttpServer> {
+  static listen(
+    listener: RequestListener,
+    { host, port }: Address,
+    requestTimeoutMs: number = REQUEST_TIMEOUT_MS,
+  ): Promise<HttpServer> {
     const server = createServer(
-      { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_MS },
+      // Node knows one time for all requests; ours is in limitTime.
+      { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS },
       listener,
     );
     return new Promise((resolve, reject) => {
@@ -44,7 +56,8 @@ export class HttpServer {
       });
       server.listen(port, host, () => {
         const { port: actual } = server.address() as AddressInfo;
-        resolve(new HttpServer(server, `http://${host.includes(':') ? `[${host}]` : host}:${actual}`));
+        const url = `http://${host.includes(':') ? `[${host}]` : host}:${actual}`;
+        resolve(new HttpServer(server, url, requestTimeoutMs));
       });
     });
   }
@@ -68,4 +81,27 @@ export class HttpServer {
     this.#server.close();
     this.#server.closeAllConnections();
   }
+}
+
+/** Lets a request, such as a large file, come for as long as it keeps coming. */
+export function takesTime(req: IncomingMessage): void {
+  clearTimeout(deadlines.get(req));
+  let seen = req.socket.bytesRead;
+  const watch = setInterval(() => {
+    if (req.socket.bytesRead === seen) req.destroy();
+    seen = req.socket.bytesRead;
+  }, IDLE_MS);
+  req.once('close', () => clearInterval(watch));
+}
+
+/** As Node's own `requestTimeout`: 408, and the connection is closed. */
+function limitTime(req: IncomingMessage, res: ServerResponse, timeoutMs: number): void {
+  const deadline = setTimeout(() => {
+    // Once it is there, what is done with it is limited elsewhere.
+    if (req.complete) return;
+    if (res.headersSent) req.destroy();
+    else res.writeHead(408, { connection: 'close' }).end(() => req.destroy());
+  }, timeoutMs);
+  deadlines.set(req, deadline);
+  req.once('close', () => clearTimeout(deadline));
 }
