@@ -20,6 +20,7 @@ const IMPORTS = {
   adapter: ['backbone/', 'tensor/'],
   engine: ['runtime/', 'adapter/', 'backbone/', 'onnx/', 'tensor/'],
   serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'runtime/'],
+  finetuning: ['hub/lock', 'runtime/', 'images/format', 'images/refusal', 'training/', 'adapter/', 'tensor/'],
   http: [
     'serving/client',
     'serving/protocol',
@@ -29,6 +30,7 @@ const IMPORTS = {
     'images/remote',
     'adapter/registry',
     'tenants/',
+    'finetuning/(?!process)',
     'config',
     'metrics',
     'scenes/',
@@ -47,7 +49,7 @@ const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
   http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply'],
+  'metrics.ts': ['finetuning/job', 'serving/protocol', 'sources/place', 'sources/supply'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -101,6 +103,13 @@ export default {
   forbidden: [
     ...table,
     ...homes,
+    {
+      name: 'trains-in-its-process',
+      comment: 'Of fine-tuning only the process that trains loads the trainer, and with it native code.',
+      severity: 'error',
+      from: { path: '^src/finetuning/', pathNot: '^src/finetuning/process\\.ts$' },
+      to: { path: '^src/training/' },
+    },
     {
       name: 'known-folders',
       comment: 'A new part of src needs a line in the import table.',

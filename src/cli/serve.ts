@@ -18,6 +18,7 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN } from '../tenants/tenants.js';
+import { openFinetuning } from './finetuning.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -28,8 +29,8 @@ export interface RunningServer {
   readonly url: string;
   /** Resolves when requests are welcome; rejects, after closing everything, where the backbone cannot be served. */
   readonly ready: Promise<{ readonly backbone: string; readonly adapters: number }>;
-  /** Process ids of the engine and the image processes, for operators and tests. */
-  readonly pids: { readonly engine: number | undefined; readonly images: readonly number[] };
+  /** Process ids of the engine, the image processes and those that train, for operators and tests. */
+  readonly pids: { readonly engine: number | undefined; readonly images: readonly number[]; readonly trainers: readonly number[] };
   /** Refuses new requests, finishes outstanding ones within `drainMs`, ends all processes. */
   close(): Promise<void>;
 }
@@ -50,6 +51,7 @@ export async function startServer(
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
+  const finetuning = await openFinetuning(config, { seesImages: processor !== null, registry, env, metrics, log });
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -101,6 +103,7 @@ export async function startServer(
     catalogue,
     sources,
     tenants: OPEN,
+    finetuning,
     tokenizer,
     metrics,
     admission,
@@ -113,7 +116,7 @@ export async function startServer(
     closing ??= (async () => {
       admission.drain();
       await server?.drain(drainMs);
-      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close()]);
+      await Promise.all([engine.close(0), images?.close(), finetuning?.close(), registry?.close(), sources?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
     })();
@@ -145,7 +148,7 @@ export async function startServer(
     url: server.url,
     ready,
     get pids() {
-      return { engine: engine.pid, images: images?.pids ?? [] };
+      return { engine: engine.pid, images: images?.pids ?? [], trainers: finetuning?.pids ?? [] };
     },
     close: () => close(config.drainMs),
   };

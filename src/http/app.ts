@@ -8,6 +8,8 @@ import { completionRoute } from './completions.js';
 import { ChatParser } from './dialect.js';
 import { errorHandler } from './errors.js';
 import { exchangeOf, openExchange } from './exchange.js';
+import { fileRoutes } from './files.js';
+import { finetuningRoutes } from './finetuning.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
 import { IMAGE_PATH } from './messages.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
@@ -16,6 +18,9 @@ import { playgroundRoutes } from './playground.js';
 import { mount, type Route } from './route.js';
 import { RequestParser } from './schema.js';
 import type { Services } from './services.js';
+
+/** Routes whose times are those of generated text. */
+const GENERATING: ReadonlySet<string> = new Set(['/v1/captions', '/v1/completions', '/v1/chat/completions']);
 
 export function createApp(services: Services): Express {
   const app = express();
@@ -54,6 +59,8 @@ export function routes(services: Services): Route[] {
     get('/v1/models', 'tenant', modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelRoute(services)),
     get('/v1/adapters', 'tenant', adaptersRoute(services)),
+    ...fileRoutes(services),
+    ...finetuningRoutes(services),
     get('/health/live', 'open', liveRoute),
     get('/health/ready', 'open', readyRoute(services)),
     get('/metrics', 'admin', metricsRoute(services)),
@@ -78,7 +85,7 @@ function observe({ log, metrics, admission }: Services): RequestHandler {
       const { id, route, tenantName, error, adapters, elapsedMs } = exchangeOf(res);
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
-      metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
+      metrics.request({ route, outcome, generating: GENERATING.has(route), seconds: elapsedMs / 1000 });
       const line = {
         id,
         method: req.method,

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Tokenizer } from '../backbone/tokenizer.js';
 import type { Config } from '../config.js';
+import type { Finetuning } from '../finetuning/finetuning.js';
 import type { ImageClient } from '../images/client.js';
 import type { RemoteImages } from '../images/remote.js';
 import type { Metrics } from '../metrics.js';
@@ -25,6 +26,8 @@ export interface Services {
   readonly catalogue: Catalogue;
   /** Adapters that come from elsewhere; null where there are none. */
   readonly sources: Pick<SourceLibrary, 'bytes' | 'maxBytes'> | null;
+  /** null where nobody can fine-tune here. */
+  readonly finetuning: Finetuning | null;
   readonly tenants: Tenants;
   readonly tokenizer: Tokenizer;
   readonly metrics: Metrics;

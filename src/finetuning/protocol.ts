@@ -1,0 +1,40 @@
+/** What the trainer's process is told, and what it tells. */
+import type { ErrorData } from '../errors.js';
+import type { GraftOptions } from './job.js';
+
+/** A run, ready to be trained. All paths are absolute. */
+export interface TrainingTask {
+  readonly backbone: string;
+  /** The job's own folder: all that it writes is in it. */
+  readonly folder: string;
+  readonly training: string;
+  readonly validation: string | null;
+  readonly maxImageBytes: number;
+  readonly maxImagePixels: number;
+  readonly prompt: string;
+  /** Folder of the adapter that it begins with. */
+  readonly from: string | null;
+  /** Folder of the adapter that comes out. */
+  readonly out: string;
+  readonly graft: GraftOptions;
+  readonly steps: number;
+  readonly batch: number;
+  readonly rateMultiplier: number;
+  readonly seed: number;
+  readonly threads: number;
+}
+
+export interface TrainCommand {
+  readonly type: 'train';
+  readonly task: TrainingTask;
+}
+
+export type TrainerEvent =
+  | { readonly type: 'ready' }
+  | { readonly type: 'prepared'; readonly captions: number; readonly heldOut: number; readonly parameters: number; readonly bad: readonly string[] }
+  | { readonly type: 'resumed'; readonly step: number }
+  | { readonly type: 'step'; readonly step: number; readonly loss: number; readonly learningRate: number; readonly secondsLeft: number }
+  | { readonly type: 'evaluation'; readonly step: number; readonly loss: number; readonly isBest: boolean }
+  /** The adapter is complete in its folder. */
+  | { readonly type: 'finished'; readonly tokens: number }
+  | { readonly type: 'failed'; readonly error: ErrorData };

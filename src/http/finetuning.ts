@@ -1,0 +1,233 @@
+/** /v1/fine_tuning/jobs: jobs in OpenAI's dialect, for its clients as they are. What is ours beside it stands under `graft`. */
+import { randomInt } from 'node:crypto';
+import type { Request, RequestHandler, Response } from 'express';
+import { z } from 'zod';
+import { AppError, type ErrorCode } from '../errors.js';
+import type { Order } from '../finetuning/finetuning.js';
+import { type Job, type JobEvent, STATUSES } from '../finetuning/job.js';
+import type { Finetuning } from '../finetuning/finetuning.js';
+import { exchangeOf } from './exchange.js';
+import { fileOf, idOf, isOf, required } from './files.js';
+import { JOB_FIELDS, type JobAsk, parseJob } from './hyperparameters.js';
+import { Scope } from './generation.js';
+import { jsonBody } from './multipart.js';
+import { listBody, listSchema, page, queryOf } from './page.js';
+import type { About, Route } from './route.js';
+import { show } from './schema.js';
+import type { Services } from './services.js';
+
+const PAGE = { usual: 20, most: 100 };
+const CREATE_ERRORS = [
+  'invalid_request',
+  'unknown_field',
+  'unsupported_media_type',
+  'payload_too_large',
+  'adapter_not_found',
+  'adapter_invalid',
+  'conflict',
+  'queue_full',
+] as const;
+
+const time = z.int().nullable();
+const numbers = z.strictObject({ n_epochs: z.int(), batch_size: z.int(), learning_rate_multiplier: z.number() });
+
+const JobSchema = z.strictObject({
+  id: z.string(),
+  object: z.literal('fine_tuning.job'),
+  created_at: z.int(),
+  finished_at: time,
+  estimated_finish: time,
+  status: z.enum(STATUSES),
+  error: z.strictObject({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
+  model: z.string(),
+  fine_tuned_model: z.string().nullable(),
+  organization_id: z.string(),
+  training_file: z.string(),
+  validation_file: z.string().nullable(),
+  result_files: z.array(z.string()),
+  trained_tokens: z.int().nullable(),
+  hyperparameters: numbers,
+  method: z.strictObject({ type: z.literal('supervised'), supervised: z.strictObject({ hyperparameters: numbers }) }),
+  seed: z.int(),
+  integrations: z.array(z.never()),
+  metadata: z.record(z.string(), z.string()).nullable(),
+  graft: z.looseObject({}),
+});
+
+const EventSchema = z.strictObject({
+  id: z.string(),
+  object: z.literal('fine_tuning.job.event'),
+  created_at: z.int(),
+  level: z.enum(['info', 'warn', 'error']),
+  message: z.string(),
+  type: z.enum(['message', 'metrics']),
+  data: z.record(z.string(), z.union([z.number(), z.string()])).nullable(),
+});
+
+export function finetuningRoutes(services: Services): Route[] {
+  const about = (summary: string, schema: z.ZodType, ...errors: readonly ErrorCode[]): About => {
+    return { tag: 'fine-tuning', summary, reply: { schema }, errors: ['not_found', ...errors] };
+  };
+  const access = 'tenant';
+  const listErrors = ['invalid_request', 'unknown_field'] as const;
+  return [
+    {
+      method: 'get',
+      path: '/v1/fine_tuning/jobs',
+      access,
+      handlers: [listRoute(services)],
+      about: about('List fine-tuning jobs', listSchema(JobSchema), ...listErrors),
+    },
+    {
+      method: 'post',
+      path: '/v1/fine_tuning/jobs',
+      access,
+      handlers: [...jsonBody(), createRoute(services)],
+      about: { ...about('Begin a fine-tuning job', JobSchema, ...CREATE_ERRORS), body: { fields: JOB_FIELDS } },
+    },
+    {
+      method: 'get',
+      path: '/v1/fine_tuning/jobs/:id',
+      access,
+      handlers: [retrieveRoute(services)],
+      about: about('One fine-tuning job', JobSchema),
+    },
+    {
+      method: 'post',
+      path: '/v1/fine_tuning/jobs/:id/cancel',
+      access,
+      handlers: [cancelRoute(services)],
+      about: about('Cancel a fine-tuning job', JobSchema, 'conflict'),
+    },
+    {
+      method: 'get',
+      path: '/v1/fine_tuning/jobs/:id/events',
+      access,
+      handlers: [eventsRoute(services)],
+      about: about('What happened to a fine-tuning job', listSchema(EventSchema), ...listErrors),
+    },
+  ];
+}
+
+function createRoute(services: Services): RequestHandler {
+  return async (req: Request, res: Response): Promise<void> => {
+    const finetuning = required(services);
+    const exchange = exchangeOf(res);
+    const { tenant } = exchange;
+    const ask = parseJob(req.body);
+    const training = fileOf(finetuning.files, tenant, ask.trainingFile, 'training_file');
+    const validation = ask.validationFile === null ? null : fileOf(finetuning.files, tenant, ask.validationFile, 'validation_file');
+    // What it holds of an adapter from elsewhere is let go once the job has its own copy.
+    const scope = new Scope(exchange, services.config.requestTimeoutMs);
+    try {
+      const order: Order = {
+        model: ask.model,
+        from: await beginning(services, scope, ask),
+        training,
+        validation,
+        suffix: ask.suffix,
+        seed: ask.seed ?? randomInt(2 ** 31),
+        wishes: ask.wishes,
+        graft: ask.graft,
+        metadata: ask.metadata,
+      };
+      res.json(jobBody(finetuning, await finetuning.create(tenant.name, order)));
+    } finally {
+      scope.end();
+    }
+  };
+}
+
+/** The adapter that a job begins with; null for the backbone. */
+async function beginning({ catalogue, backbone }: Services, scope: Scope, { model }: JobAsk): Promise<Order['from']> {
+  if (model === backbone) return null;
+  const { adapter } = await catalogue.select(model, scope).catch((error: unknown) => {
+    throw error instanceof AppError && error.param === 'adapter' ? AppError.fromData({ ...error.toData(), param: 'model' }) : error;
+  });
+  const { name, ref, summary } = adapter;
+  return { name, digest: ref.digest, folder: ref.folder, seesImages: summary.seesImages };
+}
+
+function listRoute(services: Services): RequestHandler {
+  return (req: Request, res: Response): void => {
+    const finetuning = required(services);
+    const { tenant } = exchangeOf(res);
+    const own = finetuning.jobs().filter((job) => isOf(tenant, job));
+    const { items, hasMore } = page(own.reverse(), queryOf(req, []), PAGE);
+    res.json(
+      listBody(
+        items.map((job) => jobBody(finetuning, job)),
+        hasMore,
+      ),
+    );
+  };
+}
+
+function retrieveRoute(services: Services): RequestHandler {
+  return (req: Request, res: Response): void => {
+    const finetuning = required(services);
+    res.json(jobBody(finetuning, jobOf(finetuning, req, res)));
+  };
+}
+
+function cancelRoute(services: Services): RequestHandler {
+  return async (req: Request, res: Response): Promise<void> => {
+    const finetuning = required(services);
+    res.json(jobBody(finetuning, await finetuning.cancel(jobOf(finetuning, req, res))));
+  };
+}
+
+function eventsRoute(services: Services): RequestHandler {
+  return async (req: Request, res: Response): Promise<void> => {
+    const finetuning = required(services);
+    const events = await finetuning.events(jobOf(finetuning, req, res).id);
+    const { items, hasMore } = page(events.reverse(), queryOf(req, []), PAGE);
+    res.json(listBody(items.map(eventBody), hasMore));
+  };
+}
+
+/** The job that a path names. Throws `not_found`, the same for another's and for one that never was. */
+function jobOf(finetuning: Finetuning, req: Request, res: Response): Job {
+  const id = idOf(req);
+  const job = finetuning.job(id);
+  if (job && isOf(exchangeOf(res).tenant, job)) return job;
+  throw new AppError('not_found', `Expected the id of a job (GET /v1/fine_tuning/jobs lists them) but received ${show(id)}`);
+}
+
+function jobBody(finetuning: Finetuning, job: Job) {
+  const hyperparameters = { n_epochs: job.epochs, batch_size: job.batch, learning_rate_multiplier: job.rateMultiplier };
+  const { method, contexts, rank } = job.graft;
+  return {
+    id: job.id,
+    object: 'fine_tuning.job',
+    created_at: seconds(job.createdAt),
+    finished_at: seconds(job.finishedAt),
+    estimated_finish: seconds(finetuning.estimate(job.id)),
+    status: job.status,
+    error: job.error,
+    model: job.model,
+    fine_tuned_model: job.published && job.result,
+    organization_id: job.tenant,
+    training_file: job.trainingFile,
+    validation_file: job.validationFile,
+    result_files: [],
+    trained_tokens: job.trainedTokens,
+    hyperparameters,
+    method: { type: 'supervised', supervised: { hyperparameters } },
+    seed: job.seed,
+    integrations: [],
+    metadata: job.metadata,
+    graft: { method, contexts, rank, steps: job.steps, from: job.from, version: job.published?.version ?? null, digest: job.published?.digest ?? null },
+  };
+}
+
+function eventBody({ id, createdAt, level, message, data }: JobEvent) {
+  const type = data === null ? 'message' : 'metrics';
+  return { id, object: 'fine_tuning.job.event', created_at: seconds(createdAt), level, message, type, data };
+}
+
+function seconds(ms: number): number;
+function seconds(ms: number | null): number | null;
+function seconds(ms: number | null): number | null {
+  return ms === null ? null : Math.floor(ms / 1000);
+}
