@@ -55,6 +55,9 @@ function filled(): Metrics {
   metrics.adapterAsked(true);
   metrics.adapterAsked(false);
   metrics.adapterEvictedFromDisk();
+  metrics.finetuningJobs({ validating_files: 0, queued: 2, running: 1, succeeded: 5, failed: 0, cancelled: 0 });
+  metrics.finetuningStep();
+  metrics.finetuningEnded('succeeded', 42, 700);
   return metrics;
 }
 
@@ -90,6 +93,9 @@ describe('Metrics', () => {
       'graft_adapter_disk_hits_total 1',
       'graft_adapter_disk_misses_total 1',
       'graft_adapter_disk_evictions_total 1',
+      'graft_finetuning_steps_total 1',
+      'graft_finetuning_tokens_total 700',
+      'graft_finetuning_job_seconds_sum{state="succeeded"} 42',
     ];
     expect(lines).toEqual(expect.arrayContaining(expected));
   });
@@ -108,6 +114,7 @@ describe('Metrics', () => {
       'graft_adapters_resident 5',
       'graft_adapters_registered 12',
       'graft_adapter_leases 6',
+      'graft_finetuning_jobs{state="queued"} 2',
       'graft_requests_total{route="/v1/captions",outcome="queue_full"} 1',
       'graft_e2e_request_latency_seconds_count 1',
       'graft_time_to_first_token_seconds_count 1',
