@@ -17,7 +17,7 @@ import { Metrics } from '../metrics.js';
 import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
-import { OPEN } from '../tenants/tenants.js';
+import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openFinetuning } from './finetuning.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
@@ -35,6 +35,11 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
+export interface ServerOptions {
+  /** Whom it serves, where the configuration does not say it. */
+  readonly tenants?: Tenants;
+}
+
 /**
  * Starts a server. It listens at once, and is ready later: see `ready`. The environment says how adapters from elsewhere are read. Throws
  * AppError for what cannot even begin.
@@ -42,6 +47,7 @@ export interface RunningServer {
 export async function startServer(
   config: Config,
   env: Readonly<Record<string, string | undefined>> = process.env,
+  { tenants = OPEN }: ServerOptions = {},
 ): Promise<RunningServer> {
   const backbone = await readBackbone(config.backbone);
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
@@ -102,8 +108,8 @@ export async function startServer(
     imagesReady,
     catalogue,
     sources,
-    tenants: OPEN,
     finetuning,
+    tenants,
     tokenizer,
     metrics,
     admission,

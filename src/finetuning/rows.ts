@@ -51,14 +51,14 @@ export function readRow(line: string, limits: RowLimits, faults: Faults): Traini
     faults.add(`messages: Expected one user message and one assistant message but received ${received}`);
     return undefined;
   }
-  const question = readQuestion(messageAt(messages[0], 0, 'user', faults)?.get('content'), limits, faults);
-  const caption = messageAt(messages[1], 1, 'assistant', faults)?.get('content');
-  if (faults.count > before) return undefined;
-  if (!isText(caption) || caption.trim() === '') {
-    faults.add(`messages[1].content: Expected the caption, a text that is not empty, but received ${quote(caption)}`);
-    return undefined;
-  }
-  return question && { ...question, caption };
+  const asked = messageAt(messages[0], 0, 'user', faults);
+  const answered = messageAt(messages[1], 1, 'assistant', faults);
+  const question = asked && readQuestion(asked.get('content'), limits, faults);
+  const caption = answered?.get('content');
+  if (faults.count > before || !question) return undefined;
+  if (isText(caption) && caption.trim() !== '') return { ...question, caption };
+  faults.add(`messages[1].content: Expected the caption, a text that is not empty, but received ${quote(caption)}`);
+  return undefined;
 }
 
 function readQuestion(content: unknown, limits: RowLimits, faults: Faults): Omit<TrainingRow, 'caption'> | undefined {

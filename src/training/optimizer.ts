@@ -28,18 +28,25 @@ export function learningRate({ peak, warmup, steps, shape, floor }: Schedule, st
   return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);
 }
 
+/** Neighbours that decay, or do not. */
+interface Stretch {
+  readonly start: number;
+  readonly end: number;
+  readonly decays: boolean;
+}
+
 export class AdamW {
   readonly #options: AdamOptions;
   readonly first: Float32Array;
   readonly second: Float32Array;
-  /** 1 where a parameter decays; null: nothing does. */
-  readonly #decays: Uint8Array | null;
+  readonly #stretches: readonly Stretch[];
 
+  /** `decays`: 1 where a parameter decays; null: nothing does. */
   constructor(size: number, options: AdamOptions, decays: Uint8Array | null = null) {
     this.#options = options;
     this.first = new Float32Array(size);
     this.second = new Float32Array(size);
-    this.#decays = options.weightDecay > 0 ? decays : null;
+    this.#stretches = stretchesOf(size, options.weightDecay > 0 ? decays : null);
   }
 
   /** Moves `values` against `gradients` · `scale`; `step` is the number of updates with this one. */
@@ -52,18 +59,31 @@ export class AdamW {
     } = this.#options;
     const bias1 = rate / (1 - beta1 ** step);
     const bias2 = 1 / (1 - beta2 ** step);
-    const decays = this.#decays;
-    for (let i = 0; i < values.length; i++) {
-      const gradient = (gradients[i] as number) * scale;
-      const m = beta1 * (first[i] as number) + (1 - beta1) * gradient;
-      const v = beta2 * (second[i] as number) + (1 - beta2) * gradient * gradient;
-      first[i] = m;
-      second[i] = v;
-      const value = values[i] as number;
-      const decay = decays?.[i] === 1 ? rate * weightDecay * value : 0;
-      values[i] = value - decay - (bias1 * m) / (Math.sqrt(v * bias2) + epsilon);
+    const [rest1, rest2] = [1 - beta1, 1 - beta2];
+    for (const { start, end, decays } of this.#stretches) {
+      // Outside the loop: a question for every number made it a third slower.
+      const decay = decays ? rate * weightDecay : 0;
+      for (let i = start; i < end; i++) {
+        const gradient = (gradients[i] as number) * scale;
+        const m = beta1 * (first[i] as number) + rest1 * gradient;
+        const v = beta2 * (second[i] as number) + rest2 * gradient * gradient;
+        first[i] = m;
+        second[i] = v;
+        const value = values[i] as number;
+        values[i] = value - decay * value - (bias1 * m) / (Math.sqrt(v * bias2) + epsilon);
+      }
     }
   }
+}
+
+function stretchesOf(size: number, decays: Uint8Array | null): Stretch[] {
+  const stretches: Stretch[] = [];
+  for (let start = 0, end = 0; start < size; start = end) {
+    const mark = decays?.[start] ?? 0;
+    for (end = start + 1; end < size && (decays?.[end] ?? 0) === mark; ) end++;
+    stretches.push({ start, end, decays: mark === 1 });
+  }
+  return stretches;
 }
 
 /** Length of the gradient as one vector. */
