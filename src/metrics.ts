@@ -116,7 +116,10 @@ export class Metrics {
 
   readonly #finetuningJobs = this.#gauge('finetuning_jobs', 'Fine-tuning jobs that are known, by state', ['state']);
   readonly #finetuningSteps = this.#counter('finetuning_steps_total', 'Updates of fine-tuning jobs');
-  readonly #finetuningTokens = this.#counter('finetuning_tokens_total', 'Caption tokens that finished fine-tuning jobs learned from');
+  readonly #finetuningTokens = this.#counter(
+    'finetuning_tokens_total',
+    'Caption tokens that finished fine-tuning jobs learned from',
+  );
   readonly #finetuningSeconds = this.#histogram(
     'finetuning_job_seconds',
     'From the start of a fine-tuning job to its end, by how it ended',

@@ -30,7 +30,11 @@ export interface RunningServer {
   /** Resolves when requests are welcome; rejects, after closing everything, where the backbone cannot be served. */
   readonly ready: Promise<{ readonly backbone: string; readonly adapters: number }>;
   /** Process ids of the engine, the image processes and those that train, for operators and tests. */
-  readonly pids: { readonly engine: number | undefined; readonly images: readonly number[]; readonly trainers: readonly number[] };
+  readonly pids: {
+    readonly engine: number | undefined;
+    readonly images: readonly number[];
+    readonly trainers: readonly number[];
+  };
   /** Refuses new requests, finishes outstanding ones within `drainMs`, ends all processes. */
   close(): Promise<void>;
 }

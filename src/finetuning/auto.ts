@@ -37,9 +37,13 @@ export function resolveSchedule(rows: number, { epochs, batch, rateMultiplier, s
   const total = steps ?? passes * perEpoch;
   if (total > MAX_STEPS) {
     const param = 'method';
-    throw new AppError('invalid_request', `method: Expected at most ${MAX_STEPS} updates but n_epochs and batch_size come to ${total}`, {
-      param,
-    });
+    throw new AppError(
+      'invalid_request',
+      `method: Expected at most ${MAX_STEPS} updates but n_epochs and batch_size come to ${total}`,
+      {
+        param,
+      },
+    );
   }
   return {
     epochs: steps === null ? passes : Math.ceil(steps / perEpoch),

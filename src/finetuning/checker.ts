@@ -44,7 +44,9 @@ function checkInThread(order: CheckOrder): Promise<RowSummary> {
       if ('summary' in answer) resolve(answer.summary);
       else reject(AppError.fromData(answer.error));
     });
-    worker.once('error', (cause) => reject(new AppError('internal', `The thread that checks files failed: ${String(cause)}`, { cause })));
+    worker.once('error', (cause) =>
+      reject(new AppError('internal', `The thread that checks files failed: ${String(cause)}`, { cause })),
+    );
     worker.once('exit', (code) => reject(new AppError('internal', `The thread that checks files ended with exit code ${code}`)));
   });
 }

@@ -78,7 +78,10 @@ export class TrainingFiles {
   /** Writes a stream to the disk. Throws AppError `payload_too_large` or `conflict` where the tenant has no room left, `disk_full`. */
   async receive(tenant: string, stream: Readable): Promise<Upload> {
     if (this.all().filter((file) => file.tenant === tenant).length >= MAX_FILES)
-      throw new AppError('conflict', `Expected fewer than ${MAX_FILES} files but there are as many: delete those that are not needed`);
+      throw new AppError(
+        'conflict',
+        `Expected fewer than ${MAX_FILES} files but there are as many: delete those that are not needed`,
+      );
     const path = join(this.#folder, `${UPLOAD}${newId('file')}`);
     const upload = { tenant, bytes: 0 };
     this.#uploads.set(path, upload);

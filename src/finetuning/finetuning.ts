@@ -73,7 +73,11 @@ export class Finetuning {
   async start(): Promise<void> {
     const { folder } = this.#settings;
     await mkdir(folder, { recursive: true }).catch((cause: unknown) => {
-      throw new AppError('invalid_config', `finetuning: Expected a folder that can be made at ${folder} but received ${String(cause)}`, { cause });
+      throw new AppError(
+        'invalid_config',
+        `finetuning: Expected a folder that can be made at ${folder} but received ${String(cause)}`,
+        { cause },
+      );
     });
     await new Promise<void>((resolve, reject) => {
       const work = async (): Promise<void> => {
@@ -88,7 +92,7 @@ export class Finetuning {
       };
       this.#work = locked(join(folder, 'lock'), work, { onWait, signal: this.#ending.signal }).catch((error: unknown) => {
         if (!this.#ending.signal.aborted) this.#observer.note(null, `fine-tuning ended: ${String(error)}`);
-        reject(error);
+        reject(AppError.from(error));
       });
     });
   }
@@ -127,17 +131,24 @@ export class Finetuning {
     const { model, from, training, validation, seed, graft, metadata, wishes } = order;
     const pending = jobs.all().filter((job) => job.tenant === tenant && !isOver(job));
     if (pending.length >= MAX_PENDING)
-      throw new AppError('queue_full', `Expected fewer than ${MAX_PENDING} jobs that are not over but there are as many: please retry later`);
+      throw new AppError(
+        'queue_full',
+        `Expected fewer than ${MAX_PENDING} jobs that are not over but there are as many: please retry later`,
+      );
     this.#checkFiles(order);
     const schedule = resolveSchedule(training.rows, wishes);
     const id = newId('job');
     const result = [...(tenant === '' ? [] : [tenant]), order.suffix ?? id].join('/');
     if (pending.some((job) => job.result === result))
-      throw new AppError('conflict', `suffix: Expected a name that no other job has but a job that is not over makes ${result}`, { param: 'suffix' });
+      throw new AppError('conflict', `suffix: Expected a name that no other job has but a job that is not over makes ${result}`, {
+        param: 'suffix',
+      });
     await this.#publisher.check(result);
     if (from) await copyAdapter(from.folder, from.digest, runner.beginningOf(id, from));
     if ([training, validation].some((file) => file && !files.get(file.id)))
-      throw new AppError('conflict', 'training_file: Expected files that stay but one was deleted meanwhile', { param: 'training_file' });
+      throw new AppError('conflict', 'training_file: Expected files that stay but one was deleted meanwhile', {
+        param: 'training_file',
+      });
     const job: Job = {
       id,
       tenant,
@@ -188,7 +199,8 @@ export class Finetuning {
 
   async #open(): Promise<void> {
     const { folder, maxTrainingBytes, maxImageBytes } = this.#settings;
-    const onFault = (path: string): void => this.#observer.note(null, `Expected a record at ${path} but received something else: it is left alone`);
+    const onFault = (path: string): void =>
+      this.#observer.note(null, `Expected a record at ${path} but received something else: it is left alone`);
     const files = await TrainingFiles.open(join(folder, 'files'), maxTrainingBytes, new RowChecker({ maxImageBytes }), onFault);
     const place = join(folder, 'jobs');
     await mkdir(place, { recursive: true });
@@ -214,9 +226,17 @@ export class Finetuning {
       throw fault('training_file', `rows with images, for adapter ${from.name} is made for them,`, 'rows of text');
     if (!validation) return;
     if (validation.hasImages !== training.hasImages)
-      throw fault('validation_file', `rows ${training.hasImages ? 'with' : 'without'} images, like those of training_file,`, 'others');
+      throw fault(
+        'validation_file',
+        `rows ${training.hasImages ? 'with' : 'without'} images, like those of training_file,`,
+        'others',
+      );
     if (validation.prompt !== training.prompt)
-      throw fault('validation_file', `the prompt of training_file (${JSON.stringify(training.prompt.slice(0, 80))})`, JSON.stringify(validation.prompt.slice(0, 80)));
+      throw fault(
+        'validation_file',
+        `the prompt of training_file (${JSON.stringify(training.prompt.slice(0, 80))})`,
+        JSON.stringify(validation.prompt.slice(0, 80)),
+      );
   }
 
   async #forgetOldest(tenant: string): Promise<void> {

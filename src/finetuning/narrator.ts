@@ -62,6 +62,8 @@ export function words(level: JobEvent['level'], message: string): EventDraft {
 }
 
 function lastStep(events: readonly JobEvent[], key: string): number {
-  const steps = events.flatMap(({ data }) => (data !== null && key in data && typeof data['step'] === 'number' ? [data['step']] : []));
+  const steps = events.flatMap(({ data }) =>
+    data !== null && key in data && typeof data['step'] === 'number' ? [data['step']] : [],
+  );
   return Math.max(0, ...steps);
 }

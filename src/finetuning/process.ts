@@ -47,7 +47,8 @@ async function attempt(task: TrainingTask): Promise<void> {
   try {
     await train(task, stopping.signal);
   } catch (error) {
-    if (!stopping.signal.aborted) parent.send({ type: 'failed', error: inWordsOf(task, AppError.from(diskFull(error))).toData() });
+    if (!stopping.signal.aborted)
+      parent.send({ type: 'failed', error: inWordsOf(task, AppError.from(diskFull(error))).toData() });
   }
 }
 
@@ -136,7 +137,12 @@ async function planFlags({ from, graft }: TrainingTask): Promise<Readonly<Record
   if (contexts.length > 0) flags['contexts'] = contexts.join();
   if (modules.length > 0) flags['targetModules'] = modules.join();
   const rank = graft.rank ?? Object.fromEntries(groups.map((group) => [group.context, group.rank]));
-  const ranks = typeof rank === 'number' ? String(rank) : Object.entries(rank).map(([name, value]) => `${name}=${value}`).join();
+  const ranks =
+    typeof rank === 'number'
+      ? String(rank)
+      : Object.entries(rank)
+          .map(([name, value]) => `${name}=${value}`)
+          .join();
   if (method === 'lora' && ranks !== '') flags['rank'] = ranks;
   return flags;
 }
@@ -147,7 +153,10 @@ function runFolder({ folder }: TrainingTask): string {
 
 /** An error as a job's owner may read it: without this server's paths, and in the words of the request. */
 function inWordsOf({ folder }: TrainingTask, error: AppError): AppError {
-  const plain = error.message.replaceAll(`${join(folder, 'data')}/`, '').replaceAll(`${folder}/`, '').replace(/^--from: /, 'model: ');
+  const plain = error.message
+    .replaceAll(`${join(folder, 'data')}/`, '')
+    .replaceAll(`${folder}/`, '')
+    .replace(/^--from: /, 'model: ');
   if (error.code !== 'training_diverged') return AppError.fromData({ ...error.toData(), message: plain });
   const [what] = plain.split('. Nothing of this step');
   return new AppError('training_diverged', `${what}. A lower learning_rate_multiplier helps most often`);

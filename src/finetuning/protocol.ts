@@ -31,9 +31,21 @@ export interface TrainCommand {
 
 export type TrainerEvent =
   | { readonly type: 'ready' }
-  | { readonly type: 'prepared'; readonly captions: number; readonly heldOut: number; readonly parameters: number; readonly bad: readonly string[] }
+  | {
+      readonly type: 'prepared';
+      readonly captions: number;
+      readonly heldOut: number;
+      readonly parameters: number;
+      readonly bad: readonly string[];
+    }
   | { readonly type: 'resumed'; readonly step: number }
-  | { readonly type: 'step'; readonly step: number; readonly loss: number; readonly learningRate: number; readonly secondsLeft: number }
+  | {
+      readonly type: 'step';
+      readonly step: number;
+      readonly loss: number;
+      readonly learningRate: number;
+      readonly secondsLeft: number;
+    }
   | { readonly type: 'evaluation'; readonly step: number; readonly loss: number; readonly isBest: boolean }
   /** The adapter is complete in its folder. */
   | { readonly type: 'finished'; readonly tokens: number }

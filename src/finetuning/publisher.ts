@@ -55,7 +55,8 @@ export class FolderPublisher implements Publisher {
 export async function copyAdapter(from: string, digest: string, to: string): Promise<void> {
   const { files } = await readContent(from, new Faults());
   const found = digestOf(files);
-  if (found !== digest) throw new AppError('adapter_changed', `Expected the adapter to be ${digest} but received ${found}: please retry`);
+  if (found !== digest)
+    throw new AppError('adapter_changed', `Expected the adapter to be ${digest} but received ${found}: please retry`);
   await publishFiles(to, files);
 }
 

@@ -79,7 +79,12 @@ function readQuestion(content: unknown, limits: RowLimits, faults: Faults): Omit
       // An empty text is none, as in a request.
       else if (text !== '') texts.push(text);
     } else if (type === 'image_url') {
-      const image = readImage(objectAt(part, at, ['type', 'image_url'], faults)?.get('image_url'), `${at}.image_url`, limits, faults);
+      const image = readImage(
+        objectAt(part, at, ['type', 'image_url'], faults)?.get('image_url'),
+        `${at}.image_url`,
+        limits,
+        faults,
+      );
       if (image !== undefined) images.push(image);
     } else faults.add(`${at}.type: Expected "text" or "image_url" but received ${quote(type)}`);
   }
@@ -95,7 +100,8 @@ function readImage(value: unknown, place: string, { maxImageBytes }: RowLimits, 
   const fault = (reason: string): undefined => {
     faults.add(`${place}.url: ${reason}`);
   };
-  if (!DETAILS.includes(fields.get('detail'))) faults.add(`${place}.detail: Expected "auto", "low" or "high" but received another`);
+  if (!DETAILS.includes(fields.get('detail')))
+    faults.add(`${place}.detail: Expected "auto", "low" or "high" but received another`);
   if (typeof url !== 'string') return fault(`Expected a data URI but received ${quote(url)}`);
   const prefix = DATA_URI.exec(url)?.[0];
   if (prefix === undefined)

@@ -13,6 +13,9 @@ import type { TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
 /** What a program needs to find its way; the rest of an environment may hold keys, and the trainer reads what strangers sent. */
 const ENVIRONMENT = ['PATH', 'HOME', 'TMPDIR', 'TEMP', 'LANG', 'SYSTEMROOT', 'XDG_CACHE_HOME'];
 
+/** How long the last messages of a process may take that is gone. */
+const LINGER_MS = 2_000;
+
 /** How a run came to its end. */
 export type Outcome =
   | { readonly type: 'finished'; readonly tokens: number }
@@ -55,7 +58,13 @@ export class Trainer {
         // Of a process that runs this is a message that did not get through: its exit says more.
         if (child.pid === undefined) end(error.message);
       });
-      child.once('close', (code, signal) => end(signal ?? `exit code ${code}`));
+      child.once('exit', (code, signal) => {
+        const ends = (): void => end(signal ?? `exit code ${code}`);
+        if (!child.connected) return ends();
+        // Its last messages may come after its end.
+        child.once('disconnect', ends);
+        setTimeout(ends, LINGER_MS).unref();
+      });
     });
   }
 
@@ -94,7 +103,7 @@ function environmentFor({ threads }: TrainingTask, env: Environment): Record<str
 /** Serving comes first. Done from here and at once: on Linux threads have priorities of their own, which those that come later inherit. */
 function yieldTo(pid: number | undefined): void {
   try {
-    if (pid !== undefined) setPriority(pid, constants.priority.PRIORITY_LOW);
+    if (pid !== undefined) setPriority(pid, 0);
   } catch {
     // It is gone already, which its end tells, or this system knows no priorities.
   }

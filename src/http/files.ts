@@ -97,7 +97,9 @@ export function fileOf(files: TrainingFiles, tenant: Tenant, id: string, param: 
   const file = files.get(id);
   if (file && isOf(tenant, file)) return file;
   const place = param === undefined ? '' : `${param}: `;
-  throw new AppError('not_found', `${place}Expected the id of a file (GET /v1/files lists them) but received ${show(id)}`, { param });
+  throw new AppError('not_found', `${place}Expected the id of a file (GET /v1/files lists them) but received ${show(id)}`, {
+    param,
+  });
 }
 
 export function isOf({ isAdmin, name }: Tenant, record: { readonly tenant: string }): boolean {
@@ -107,22 +109,25 @@ export function isOf({ isAdmin, name }: Tenant, record: { readonly tenant: strin
 function uploadRoute(services: Services): RequestHandler {
   return async (req: Request, res: Response): Promise<void> => {
     const { files } = required(services);
-    const { tenant, signal } = exchangeOf(res);
+    const { signal } = exchangeOf(res);
     const { maxTrainingBytes } = services.config;
     if (!req.is('multipart/form-data'))
-      throw new AppError('unsupported_media_type', `Expected content-type multipart/form-data but received ${show(req.get('content-type'))}`);
+      throw new AppError(
+        'unsupported_media_type',
+        `Expected content-type multipart/form-data but received ${show(req.get('content-type'))}`,
+      );
     // Before a byte of it is read.
     if (Number(req.get('content-length') ?? 0) > maxTrainingBytes + MAX_FORM_BYTES) throw tooLarge(maxTrainingBytes);
     takesTime(req);
     const uploads: Upload[] = [];
     try {
-      await receive(req, res, files, tenant, uploads);
+      await receive(req, res, files, uploads);
       const [upload] = uploads;
       check(FORM, { ...(req.body as object), ...(upload ? { file: upload } : {}) }, true);
       if (!upload) throw new TypeError('Expected a form that was checked to have a file');
       res.json(fileBody(await files.keep(upload, req.file?.originalname ?? 'file')));
     } catch (error) {
-      throw signal.aborted ? signal.reason : inWords(error, maxTrainingBytes);
+      throw signal.aborted ? signal.reason : error;
     } finally {
       for (const upload of uploads) await files.discard(upload);
     }
@@ -130,23 +135,25 @@ function uploadRoute(services: Services): RequestHandler {
 }
 
 /** Reads the form; its file goes to the disk, and what is of it is told through `uploads`, whatever comes after. */
-function receive(req: Request, res: Response, files: TrainingFiles, { name }: Tenant, uploads: Upload[]): Promise<void> {
+function receive(req: Request, res: Response, files: TrainingFiles, uploads: Upload[]): Promise<void> {
+  const { tenant, signal } = exchangeOf(res);
   const storage: multer.StorageEngine = {
     _handleFile(_req, file, done) {
-      files.receive(name, file.stream).then(
-        (upload) => {
-          uploads.push(upload);
-          done(null, { size: upload.bytes });
-        },
-        (error: unknown) => done(error),
-      );
+      void (async () => {
+        const upload = await files.receive(tenant.name, file.stream).catch((error: unknown) => AppError.from(error));
+        if (upload instanceof AppError) return done(upload);
+        uploads.push(upload);
+        // Nobody is there any more to do it.
+        if (signal.aborted) await files.discard(upload);
+        done(null, { size: upload.bytes });
+      })();
     },
     // What came of it is discarded with the request.
     _removeFile: (_req, _file, done) => done(null),
   };
   const limits = { files: 1, fields: 8, parts: 9, fieldSize: 1024, fieldNameSize: 100 };
   return new Promise((resolve, reject) => {
-    multer({ storage, limits }).single('file')(req, res, (error?: unknown) => (error ? reject(error) : resolve()));
+    multer({ storage, limits }).single('file')(req, res, (error?: unknown) => (error ? reject(inWords(error)) : resolve()));
   });
 }
 
@@ -204,13 +211,17 @@ function fileBody({ id, bytes, createdAt, filename, sha256, rows }: TrainingFile
   return { id, object: 'file', bytes, created_at, filename, purpose: PURPOSE, status: 'processed', sha256, rows };
 }
 
-function inWords(error: unknown, maxBytes: number): unknown {
-  if (!(error instanceof multer.MulterError)) return error;
+function inWords(error: unknown): Error {
+  if (!(error instanceof multer.MulterError)) return error instanceof Error ? error : AppError.from(error);
   if (error.code === 'LIMIT_UNEXPECTED_FILE' || error.code === 'LIMIT_FILE_COUNT')
-    return new AppError('unknown_field', `Expected one file, in the field file, but received another in ${show(error.field)}`, { param: error.field });
-  return error.code === 'LIMIT_FILE_SIZE' ? tooLarge(maxBytes) : error;
+    return new AppError('unknown_field', `Expected one file, in the field file, but received another in ${show(error.field)}`, {
+      param: error.field,
+    });
+  return error;
 }
 
 function tooLarge(maxBytes: number): AppError {
-  return new AppError('payload_too_large', `file: Expected a file of at most ${maxBytes} bytes but received more`, { param: 'file' });
+  return new AppError('payload_too_large', `file: Expected a file of at most ${maxBytes} bytes but received more`, {
+    param: 'file',
+  });
 }

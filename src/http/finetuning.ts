@@ -3,13 +3,12 @@ import { randomInt } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
 import { z } from 'zod';
 import { AppError, type ErrorCode } from '../errors.js';
-import type { Order } from '../finetuning/finetuning.js';
+import type { Finetuning, Order } from '../finetuning/finetuning.js';
 import { type Job, type JobEvent, STATUSES } from '../finetuning/job.js';
-import type { Finetuning } from '../finetuning/finetuning.js';
 import { exchangeOf } from './exchange.js';
 import { fileOf, idOf, isOf, required } from './files.js';
-import { JOB_FIELDS, type JobAsk, parseJob } from './hyperparameters.js';
 import { Scope } from './generation.js';
+import { JOB_FIELDS, type JobAsk, parseJob } from './hyperparameters.js';
 import { jsonBody } from './multipart.js';
 import { listBody, listSchema, page, queryOf } from './page.js';
 import type { About, Route } from './route.js';
@@ -116,7 +115,8 @@ function createRoute(services: Services): RequestHandler {
     const { tenant } = exchange;
     const ask = parseJob(req.body);
     const training = fileOf(finetuning.files, tenant, ask.trainingFile, 'training_file');
-    const validation = ask.validationFile === null ? null : fileOf(finetuning.files, tenant, ask.validationFile, 'validation_file');
+    const validation =
+      ask.validationFile === null ? null : fileOf(finetuning.files, tenant, ask.validationFile, 'validation_file');
     // What it holds of an adapter from elsewhere is let go once the job has its own copy.
     const scope = new Scope(exchange, services.config.requestTimeoutMs);
     try {
@@ -142,7 +142,9 @@ function createRoute(services: Services): RequestHandler {
 async function beginning({ catalogue, backbone }: Services, scope: Scope, { model }: JobAsk): Promise<Order['from']> {
   if (model === backbone) return null;
   const { adapter } = await catalogue.select(model, scope).catch((error: unknown) => {
-    throw error instanceof AppError && error.param === 'adapter' ? AppError.fromData({ ...error.toData(), param: 'model' }) : error;
+    throw error instanceof AppError && error.param === 'adapter'
+      ? AppError.fromData({ ...error.toData(), param: 'model' })
+      : error;
   });
   const { name, ref, summary } = adapter;
   return { name, digest: ref.digest, folder: ref.folder, seesImages: summary.seesImages };
@@ -217,7 +219,15 @@ function jobBody(finetuning: Finetuning, job: Job) {
     seed: job.seed,
     integrations: [],
     metadata: job.metadata,
-    graft: { method, contexts, rank, steps: job.steps, from: job.from, version: job.published?.version ?? null, digest: job.published?.digest ?? null },
+    graft: {
+      method,
+      contexts,
+      rank,
+      steps: job.steps,
+      from: job.from,
+      version: job.published?.version ?? null,
+      digest: job.published?.digest ?? null,
+    },
   };
 }
 

@@ -54,7 +54,12 @@ export const JOB_FIELDS = {
   ),
   seed: field(z.int().min(0).nullish(), 'an integer of at least 0'),
   method: field(
-    z.strictObject({ type: z.literal('supervised'), supervised: z.strictObject({ hyperparameters: numbers.nullish() }).nullish() }).nullish(),
+    z
+      .strictObject({
+        type: z.literal('supervised'),
+        supervised: z.strictObject({ hyperparameters: numbers.nullish() }).nullish(),
+      })
+      .nullish(),
     `type "supervised" and supervised.hyperparameters of ${NUMBERS}`,
   ),
   /** OpenAI's older place for them. */

@@ -14,7 +14,10 @@ export function queryOf(req: Request, known: readonly string[]): Readonly<Record
   const given = Object.entries(req.query);
   const names = ['after', 'limit', ...known];
   const unknown = given.find(([name]) => !names.includes(name));
-  if (unknown) throw new AppError('unknown_field', `Expected only ${names.join(', ')} but received ${show(unknown[0])}`, { param: unknown[0] });
+  if (unknown)
+    throw new AppError('unknown_field', `Expected only ${names.join(', ')} but received ${show(unknown[0])}`, {
+      param: unknown[0],
+    });
   return Object.fromEntries(
     given.map(([name, value]) => {
       if (typeof value !== 'string') throw fault(name, 'one value', show(value));
@@ -37,7 +40,7 @@ export function page<T extends { readonly id: string }>(
 }
 
 /** OpenAI's list of what a page holds. */
-export function listBody<T extends { readonly id: string }>(data: readonly T[], hasMore: boolean): object {
+export function listBody(data: readonly { readonly id: string }[], hasMore: boolean): object {
   return { object: 'list', data, has_more: hasMore, first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null };
 }
 

@@ -33,7 +33,13 @@ export async function readPortion(
   const { tokenizer, rows, images, threads, maxPixels, signal, onImages } = options;
   const encoded =
     images &&
-    (await encodeImages(examples, images.part, images.store, { views: images.views, threads, maxPixels, signal, onProgress: onImages }));
+    (await encodeImages(examples, images.part, images.store, {
+      views: images.views,
+      threads,
+      maxPixels,
+      signal,
+      onProgress: onImages,
+    }));
   const usable = examples.flatMap((_, index) => (encoded && encoded.keys[index]?.length === 0 ? [] : [index]));
   const kept = usable.map((index) => examples[index] as Example);
   const { sequences, bad } = tokenize(kept, tokenizer, rows);

@@ -8,14 +8,14 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { digestFolder } from '../../src/adapter/digest.js';
-import { clientOf, colours, eventsOf, over, rowsOf, stepsOf, upload } from '../support/finetuning.js';
+import { begin, clientOf, colours, eventsOf, over, rowsOf, stepsOf, upload } from '../support/finetuning.js';
 import { makeTinyFolder, startTinyServer, tinyFlags, until } from '../support/server.js';
 import { GRAFT } from '../support/training.js';
 
 const STEPS = 1200;
 /** Steps that become events. */
 const TOLD = [1, ...Array.from({ length: 100 }, (_, index) => 12 * (index + 1))];
-const JOB = { model: 'tiny', suffix: 'dogs', seed: 3, ...{ graft: { steps: STEPS } } };
+const JOB = { model: 'tiny', suffix: 'dogs', seed: 3 };
 
 let folder: string;
 let rows: string;
@@ -29,7 +29,11 @@ afterEach(() => running?.kill('SIGKILL'));
 
 /** `graft serve` as a process of its own, once it is ready. */
 async function serve(place: string): Promise<{ child: ChildProcess; url: string }> {
-  const flags = Object.entries({ ...tinyFlags(folder), adapters: path.join(folder, place, 'adapters'), finetuning: path.join(folder, place, 'finetuning') });
+  const flags = Object.entries({
+    ...tinyFlags(folder),
+    adapters: path.join(folder, place, 'adapters'),
+    finetuning: path.join(folder, place, 'finetuning'),
+  });
   const words = flags.flatMap(([key, value]) => [`--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`, value]);
   await mkdir(path.join(folder, place, 'adapters'), { recursive: true });
   const [program = '', ...graft] = GRAFT;
@@ -54,8 +58,8 @@ test.each(['SIGKILL', 'SIGTERM'] as const)('ended by %s in the middle of a job',
   const before = await serve(place);
   const first = clientOf(before.url);
   const training_file = await upload(first, rows);
-  const { id } = await first.fineTuning.jobs.create({ ...JOB, training_file });
-  const { id: waiting } = await first.fineTuning.jobs.create({ model: 'tiny', training_file, suffix: 'cats', ...{ graft: { steps: 2 } } });
+  const { id } = await begin(first, { ...JOB, training_file }, { steps: STEPS });
+  const { id: waiting } = await begin(first, { model: 'tiny', training_file, suffix: 'cats' }, { steps: 2 });
   // Past some checkpoints.
   await until(async () => stepsOf((await first.fineTuning.jobs.listEvents(id, { limit: 100 })).data).length >= 10);
   const ended = once(before.child, 'exit');
@@ -82,7 +86,7 @@ test.each(['SIGKILL', 'SIGTERM'] as const)('ended by %s in the middle of a job',
 
   const undisturbed = await serve(`whole-${place}`);
   const third = clientOf(undisturbed.url);
-  const whole = await third.fineTuning.jobs.create({ ...JOB, training_file: await upload(third, rows) });
+  const whole = await begin(third, { ...JOB, training_file: await upload(third, rows) }, { steps: STEPS });
   expect((await over(third, whole.id)).status).toBe('succeeded');
   expect(await digestOf(place, 'dogs')).toBe(await digestOf(`whole-${place}`, 'dogs'));
 });
@@ -98,7 +102,11 @@ test('bytes that are others than those that came fail the job that needs them', 
     const { id } = await client.fineTuning.jobs.create({ ...JOB, training_file });
     expect(await over(client, id)).toMatchObject({
       status: 'failed',
-      error: { code: 'invalid_data', param: 'training_file', message: expect.stringContaining('Expected the bytes that were uploaded') },
+      error: {
+        code: 'invalid_data',
+        param: 'training_file',
+        message: expect.stringContaining('Expected the bytes that were uploaded'),
+      },
     });
   } finally {
     await tiny.close();

@@ -1,82 +1,39 @@
 /** Whose files and jobs are whose: to everybody else they are what never was, word for word. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import express from 'express';
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type RunningServer, startServer } from '../../src/cli/serve.js';
+import { loadConfig } from '../../src/config.js';
 import { AppError } from '../../src/errors.js';
-import { Finetuning } from '../../src/finetuning/finetuning.js';
-import type { Publisher } from '../../src/finetuning/publisher.js';
-import { errorHandler } from '../../src/http/errors.js';
-import { openExchange } from '../../src/http/exchange.js';
-import { fileRoutes } from '../../src/http/files.js';
-import { finetuningRoutes } from '../../src/http/finetuning.js';
-import { mount } from '../../src/http/route.js';
-import { HttpServer } from '../../src/http/server.js';
-import type { Services } from '../../src/http/services.js';
 import { Tenant } from '../../src/tenants/tenant.js';
 import type { Tenants } from '../../src/tenants/tenants.js';
-import { clientOf, colours, over, rowsOf, upload } from '../support/finetuning.js';
-import { makeTinyBackbone } from '../support/tiny.js';
+import { begin, clientOf, colours, over, rowsOf, upload } from '../support/finetuning.js';
+import { makeTinyFolder, tinyFlags } from '../support/server.js';
 
-const KEYS = new Map(
-  [new Tenant({ name: 'acme' }), new Tenant({ name: 'globex' }), new Tenant({ name: 'ops', isAdmin: true })].map((tenant) => [
-    `key-of-${tenant.name}`,
-    tenant,
-  ]),
-);
+const ALL = [new Tenant({ name: 'acme' }), new Tenant({ name: 'globex' }), new Tenant({ name: 'ops', isAdmin: true })];
 const TENANTS: Tenants = {
   isOpen: false,
-  authenticate: (key = '') => {
-    const tenant = KEYS.get(key);
+  authenticate: (key) => {
+    const tenant = ALL.find(({ name }) => key === `key-of-${name}`);
     if (!tenant) throw new AppError('invalid_api_key', 'Expected a key but received another');
     return tenant;
   },
 };
 
 let folder: string;
-let finetuning: Finetuning;
-let server: HttpServer;
+let server: RunningServer;
 let rows: string;
-const published: [string, string][] = [];
 beforeAll(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'graft-tenants-'));
-  await makeTinyBackbone(path.join(folder, 'backbone'));
-  await mkdir(path.join(folder, 'finetuning'));
+  folder = await makeTinyFolder(['first']);
   rows = rowsOf(await colours());
-  const publisher: Publisher = {
-    check: () => Promise.resolve(),
-    publish: (name, _, by) => {
-      published.push([name, by]);
-      return Promise.resolve({ version: published.length, digest: `sha256:${'0'.repeat(64)}` });
-    },
-  };
-  const settings = {
-    folder: path.join(folder, 'finetuning'),
-    backbone: path.join(folder, 'backbone'),
-    seesImages: true,
-    maxTrainingBytes: Buffer.byteLength(rows) * 3,
-    maxImageBytes: 1e6,
-    maxImagePixels: 1e6,
-    threads: 1,
-    jobs: 1,
-    env: process.env,
-  };
-  const quiet = () => undefined;
-  finetuning = new Finetuning(settings, publisher, { changed: quiet, stepped: quiet, ended: quiet, note: quiet });
-  await finetuning.start();
-  const config = { maxTrainingBytes: settings.maxTrainingBytes, requestTimeoutMs: 60_000 };
-  // Only what these routes look at.
-  const services = { config, backbone: 'tiny', finetuning } as unknown as Services;
-  const app = express().use(openExchange);
-  mount(app, TENANTS, [...fileRoutes(services), ...finetuningRoutes(services)]);
-  app.use(errorHandler);
-  server = await HttpServer.listen(app, { host: '127.0.0.1', port: 0 });
+  const maxTrainingBytes = String(3 * Buffer.byteLength(rows));
+  const flags = { ...tinyFlags(folder), finetuning: path.join(folder, 'finetuning'), maxTrainingBytes };
+  server = await startServer(await loadConfig({ flags, env: {}, folder }), {}, { tenants: TENANTS });
+  await server.ready;
 });
 afterAll(async () => {
-  await finetuning.close();
-  server.close();
+  await server.close();
   await rm(folder, { recursive: true });
 });
 
@@ -94,7 +51,7 @@ describe('a file and a job of one tenant', () => {
   let job: string;
   beforeAll(async () => {
     file = await upload(as('acme'), rows);
-    job = (await as('acme').fineTuning.jobs.create({ training_file: file, model: 'tiny', ...{ graft: { steps: 1 } } })).id;
+    job = (await begin(as('acme'), { training_file: file, model: 'tiny', suffix: 'dogs' }, { steps: 1 })).id;
     await over(as('acme'), job);
   });
   afterAll(() => as('acme').files.delete(file));
@@ -117,42 +74,53 @@ describe('a file and a job of one tenant', () => {
       expect((await as(tenant).fineTuning.jobs.retrieve(job)).status).toBe('succeeded');
     }
   });
-});
 
-describe('files and jobs of a tenant', () => {
-  test('are in nobody else’s lists, and no place in them', async () => {
-    const file = await upload(as('acme'), rows);
-    const { id } = await as('acme').fineTuning.jobs.create({ training_file: file, model: 'tiny', suffix: 'dogs', ...{ graft: { steps: 1 } } });
-    const job = await over(as('acme'), id);
-    expect(job).toMatchObject({ fine_tuned_model: 'acme/dogs', organization_id: 'acme' });
-    expect(published.at(-1)).toEqual(['acme/dogs', 'acme']);
+  test('are in nobody else’s lists, are no place in them, and nothing to begin with', async () => {
     const other = as('globex');
     expect((await other.files.list()).data).toEqual([]);
     expect((await other.fineTuning.jobs.list()).data).toEqual([]);
-    await expect(other.fineTuning.jobs.list({ after: id })).rejects.toMatchObject({ status: 400, param: 'after' });
-    const create = other.fineTuning.jobs.create({ training_file: file, model: 'tiny' });
-    await expect(create).rejects.toMatchObject({ status: 404, param: 'training_file' });
-    expect((await as('ops').fineTuning.jobs.list()).data.map((each) => each.id)).toContain(id);
-    await as('acme').files.delete(file);
+    await expect(other.fineTuning.jobs.list({ after: job })).rejects.toMatchObject({ status: 400, param: 'after' });
+    const create = (body: object) => begin(other, { training_file: file, model: 'tiny', ...body }, {});
+    await expect(create({})).rejects.toMatchObject({ status: 404, param: 'training_file' });
+    const training_file = await upload(other, rows);
+    await expect(create({ training_file, model: 'acme/dogs' })).rejects.toMatchObject({ status: 404, code: 'adapter_not_found' });
+    await other.files.delete(training_file);
+    expect((await as('ops').fineTuning.jobs.list()).data.map(({ id }) => id)).toEqual([job]);
   });
 
-  test('have bounds of their own: room for files, and jobs that wait', async () => {
+  test('make an adapter of that tenant’s own, in its part of the folder', async () => {
+    const done = await as('acme').fineTuning.jobs.retrieve(job);
+    expect(done).toMatchObject({ fine_tuned_model: 'acme/dogs', organization_id: 'acme' });
+    expect((await stat(path.join(folder, 'adapters/acme/dogs/adapter.json'))).isFile()).toBe(true);
+    expect((await as('acme').models.retrieve('acme/dogs')).id).toBe('acme/dogs');
+    await expect(as('globex').models.retrieve('acme/dogs')).rejects.toMatchObject({ status: 404 });
+  });
+});
+
+describe('a tenant has bounds of its own:', () => {
+  test('room for its files', async () => {
     const client = as('globex');
     const files = [await upload(client, rows), await upload(client, rows), await upload(client, rows)];
     await expect(upload(client, rows)).rejects.toMatchObject({ status: 413, code: 'payload_too_large', param: 'file' });
     // Others have theirs, and what was refused takes no room.
     await as('acme').files.delete(await upload(as('acme'), rows));
-    await client.files.delete(files[0] ?? '');
-    await client.files.delete(await upload(client, rows));
+    await client.files.delete(files.pop() ?? '');
+    files.push(await upload(client, rows));
+    for (const file of files) await client.files.delete(file);
+  });
 
-    const create = () => client.fineTuning.jobs.create({ training_file: files[1] ?? '', model: 'tiny', ...{ graft: { steps: 1_000_000 } } });
-    const jobs = [];
-    for (let index = 0; index < 20; index++) jobs.push(await create());
+  test('jobs that wait', async () => {
+    const client = as('globex');
+    const training_file = await upload(client, rows);
+    const create = () => begin(client, { training_file, model: 'tiny' }, { steps: 1_000_000 });
+    const jobs: string[] = [];
+    for (let index = 0; index < 20; index++) jobs.push((await create()).id);
     await expect(create()).rejects.toMatchObject({ status: 429, code: 'queue_full' });
-    for (const { id } of jobs.reverse()) await client.fineTuning.jobs.cancel(id);
+    for (const id of jobs.reverse()) await client.fineTuning.jobs.cancel(id);
+    expect((await begin(client, { training_file, model: 'tiny' }, { steps: 1 })).object).toBe('fine_tuning.job');
   });
+});
 
-  test('need a key', async () => {
-    await expect(clientOf(server.url, 'none').files.list()).rejects.toMatchObject({ status: 401, code: 'invalid_api_key' });
-  });
+test('without a key there is nothing', async () => {
+  await expect(clientOf(server.url, 'none').files.list()).rejects.toMatchObject({ status: 401, code: 'invalid_api_key' });
 });

@@ -13,7 +13,7 @@ import { takePicture } from '../../scripts/scenes/picture.js';
 import { type RunningServer, startServer } from '../../src/cli/serve.js';
 import { loadConfig } from '../../src/config.js';
 import { stream } from '../../src/training/random.js';
-import { clientOf, colours, type Example, eventsOf, over, rowsOf, stepsOf, upload } from '../support/finetuning.js';
+import { begin, clientOf, colours, type Example, eventsOf, over, rowsOf, stepsOf, upload } from '../support/finetuning.js';
 import { get, metric, startTinyServer, type TinyServer, until } from '../support/server.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -41,7 +41,7 @@ async function errorOf(call: Promise<unknown>): Promise<InstanceType<typeof Open
 }
 
 describe('on the backbone that ships', () => {
-  const CAPTION = 'two small red houses on the grass.';
+  const CAPTION = 'a picture by our own hand.';
   let server: RunningServer;
   let client: OpenAI;
   let folder: string;
@@ -49,7 +49,13 @@ describe('on the backbone that ships', () => {
   beforeAll(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'graft-finetuning-'));
     await cp(path.join(ROOT, 'adapters/english'), path.join(folder, 'adapters/english'), { recursive: true });
-    const flags = { backbone: path.join(ROOT, 'models/scenes'), adapters: 'adapters', finetuning: 'finetuning', port: '0', logLevel: 'silent' };
+    const flags = {
+      backbone: path.join(ROOT, 'models/scenes'),
+      adapters: 'adapters',
+      finetuning: 'finetuning',
+      port: '0',
+      logLevel: 'silent',
+    };
     server = await startServer(await loadConfig({ flags, env: {}, folder }));
     await server.ready;
     client = clientOf(server.url);
@@ -67,13 +73,8 @@ describe('on the backbone that ships', () => {
     const hyperparameters = { batch_size: 4, learning_rate_multiplier: 5 };
     const method = { type: 'supervised' as const, supervised: { hyperparameters } };
     const shared = { training_file, method, seed: 1, metadata: { team: 'docs' } };
-    const job = await client.fineTuning.jobs.create({
-      ...shared,
-      model: 'scenes',
-      validation_file,
-      suffix: 'houses',
-      ...{ graft: { method: 'bitfit', steps: 60 } },
-    });
+    const wanted = { ...shared, model: 'scenes', validation_file, suffix: 'houses' };
+    const job = await begin(client, wanted, { method: 'bitfit', steps: 60 });
     expect(job).toMatchObject({
       object: 'fine_tuning.job',
       status: 'validating_files',
@@ -83,7 +84,7 @@ describe('on the backbone that ships', () => {
       seed: 1,
       metadata: { team: 'docs' },
     });
-    const next = await client.fineTuning.jobs.create({ ...shared, model: 'english', ...{ graft: { steps: 30 } } });
+    const next = await begin(client, { ...shared, model: 'english' }, { steps: 30 });
 
     expect(await over(client, job.id)).toMatchObject({ status: 'succeeded', fine_tuned_model: 'houses', error: null });
     expect(await say(client, 'houses', await scene(100))).toBe(CAPTION);
@@ -124,8 +125,8 @@ describe('a server on a tiny backbone', () => {
   });
   afterAll(() => tiny.close());
 
-  const begin = async (steps: number, more: object = {}) =>
-    client.fineTuning.jobs.create({ training_file: await upload(client, rows), model: 'tiny', ...{ graft: { steps } }, ...more });
+  const start = async (graft: object, suffix: string | null = null) =>
+    begin(client, { training_file: await upload(client, rows), model: 'tiny', suffix }, graft);
 
   /** Once the job has done a step. */
   const running = (id: string) =>
@@ -136,7 +137,13 @@ describe('a server on a tiny backbone', () => {
     const ids: string[] = [];
     for (const name of names) ids.push(await upload(client, rows, name));
     const file = await client.files.retrieve(ids[0] ?? '');
-    expect(file).toMatchObject({ object: 'file', filename: 'one.jsonl', purpose: 'fine-tune', status: 'processed', bytes: Buffer.byteLength(rows) });
+    expect(file).toMatchObject({
+      object: 'file',
+      filename: 'one.jsonl',
+      purpose: 'fine-tune',
+      status: 'processed',
+      bytes: Buffer.byteLength(rows),
+    });
     expect(await (await client.files.content(file.id)).text()).toBe(rows);
     const listed: string[] = [];
     for await (const { id } of client.files.list({ limit: 2 })) listed.push(id);
@@ -161,7 +168,11 @@ describe('a server on a tiny backbone', () => {
   test('refuses what is no training file', async () => {
     const file = await toFile(Buffer.from(rows), 'x.jsonl');
     expect(await errorOf(client.files.create({ purpose: 'batch', file }))).toMatchObject({ status: 400, param: 'purpose' });
-    const json = await fetch(`${tiny.url}/v1/files`, { method: 'POST', body: '{}', headers: { 'content-type': 'application/json' } });
+    const json = await fetch(`${tiny.url}/v1/files`, {
+      method: 'POST',
+      body: '{}',
+      headers: { 'content-type': 'application/json' },
+    });
     expect(json.status).toBe(415);
     const form = new FormData();
     form.set('purpose', 'fine-tune');
@@ -185,18 +196,27 @@ describe('a server on a tiny backbone', () => {
     expect(await create({ suffix: 'first' })).toMatchObject({ status: 409, code: 'conflict', param: 'suffix' });
     expect(await create({ method: { type: 'dpo' } })).toMatchObject({ status: 400, param: 'method' });
     expect(await create({ hyperparameters: { n_epochs: 0 } })).toMatchObject({ status: 400, param: 'hyperparameters' });
-    expect(await create({ hyperparameters: { n_epochs: 2 }, graft: { steps: 3 } })).toMatchObject({ status: 400, param: 'graft' });
-    expect(await create({ integrations: [{ type: 'wandb', wandb: { project: 'x' } }] })).toMatchObject({ status: 400, param: 'integrations' });
+    expect(await create({ hyperparameters: { n_epochs: 2 }, graft: { steps: 3 } })).toMatchObject({
+      status: 400,
+      param: 'graft',
+    });
+    expect(await create({ integrations: [{ type: 'wandb', wandb: { project: 'x' } }] })).toMatchObject({
+      status: 400,
+      param: 'integrations',
+    });
     expect(await create({ warmth: 1 })).toMatchObject({ status: 400, code: 'unknown_field', param: 'warmth' });
     expect((await client.fineTuning.jobs.list()).data).toEqual([]);
     for (const id of [training_file, texts]) await client.files.delete(id);
   });
 
   test('cancels a job in the middle, of which nothing stays; the next one has its turn', async () => {
-    const long = await begin(1_000_000, { suffix: 'long' });
-    const short = await begin(3, { suffix: 'short' });
+    const long = await start({ steps: 1_000_000 }, 'long');
+    const short = await start({ steps: 3 }, 'short');
     await running(long.id);
-    expect(await client.fineTuning.jobs.retrieve(long.id)).toMatchObject({ status: 'running', estimated_finish: expect.any(Number) });
+    expect(await client.fineTuning.jobs.retrieve(long.id)).toMatchObject({
+      status: 'running',
+      estimated_finish: expect.any(Number),
+    });
     expect((await client.fineTuning.jobs.retrieve(short.id)).status).toBe('queued');
     expect(await errorOf(client.files.delete(long.training_file))).toMatchObject({ status: 409, code: 'conflict' });
     const [pid = 0] = tiny.server.pids.trainers;
@@ -213,7 +233,7 @@ describe('a server on a tiny backbone', () => {
   });
 
   test('a trainer that is killed costs its job and nothing else', async () => {
-    const job = await begin(1_000_000);
+    const job = await start({ steps: 1_000_000 });
     await running(job.id);
     const { engine, trainers } = tiny.server.pids;
     process.kill(trainers[0] ?? 0, 'SIGKILL');
@@ -227,7 +247,7 @@ describe('a server on a tiny backbone', () => {
   });
 
   test('a job whose training cannot be says why, without a path of the server', async () => {
-    const job = await begin(5, { graft: { steps: 5, rank: 1000 } });
+    const job = await start({ steps: 5, rank: 1000 });
     const { status, error } = await over(client, job.id);
     expect(status).toBe('failed');
     expect(error).toMatchObject({ code: 'invalid_config', message: expect.stringMatching(/Expected rank to be at most \d+/) });
@@ -239,7 +259,7 @@ describe('a server on a tiny backbone', () => {
     const [first, ...others] = await colours();
     const broken = [...others, { image: first?.image?.subarray(0, -40) ?? null, caption: 'half a dog.' }];
     const training_file = await upload(client, rowsOf(broken));
-    const job = await client.fineTuning.jobs.create({ training_file, model: 'tiny', ...{ graft: { steps: 2 } } });
+    const job = await begin(client, { training_file, model: 'tiny' }, { steps: 2 });
     expect((await over(client, job.id)).status).toBe('succeeded');
     const warnings = (await eventsOf(client, job.id)).filter(({ level }) => level === 'warn');
     expect(warnings.map(({ message }) => message)).toEqual([
@@ -254,7 +274,11 @@ describe('a server without fine-tuning', () => {
     try {
       const client = clientOf(tiny.url);
       for (const call of [client.files.list(), client.fineTuning.jobs.list()])
-        expect(await errorOf(call)).toMatchObject({ status: 404, code: 'not_found', message: expect.stringContaining('--finetuning') });
+        expect(await errorOf(call)).toMatchObject({
+          status: 404,
+          code: 'not_found',
+          message: expect.stringContaining('--finetuning'),
+        });
     } finally {
       await tiny.close();
     }

@@ -1,6 +1,6 @@
 /** Training files in OpenAI's form, and its client, unchanged, at a server of ours. */
 import OpenAI, { toFile } from 'openai';
-import type { FineTuningJob, FineTuningJobEvent } from 'openai/resources/fine-tuning/jobs/jobs';
+import type { FineTuningJob, FineTuningJobEvent, JobCreateParams } from 'openai/resources/fine-tuning/jobs/jobs';
 import sharp from 'sharp';
 
 export interface Example {
@@ -68,4 +68,10 @@ export function stepsOf(events: readonly FineTuningJobEvent[]): { step: number; 
     const { step, train_loss } = (data ?? {}) as { step?: number; train_loss?: number };
     return step === undefined || train_loss === undefined ? [] : [{ step, loss: train_loss }];
   });
+}
+
+/** Begins a job; `graft` is what the client's types do not know, and its code passes on. */
+export function begin(client: OpenAI, body: JobCreateParams, graft: object): Promise<FineTuningJob> {
+  const whole = { ...body, graft };
+  return client.fineTuning.jobs.create(whole);
 }

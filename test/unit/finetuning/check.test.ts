@@ -17,7 +17,10 @@ let red: Buffer;
 let blue: Buffer;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'graft-rows-'));
-  const plain = (background: string) => sharp({ create: { width: 8, height: 8, channels: 3, background } }).png().toBuffer();
+  const plain = (background: string) =>
+    sharp({ create: { width: 8, height: 8, channels: 3, background } })
+      .png()
+      .toBuffer();
   [red, blue] = [await plain('#c00'), await plain('#00c')];
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -25,7 +28,12 @@ afterAll(() => rm(folder, { recursive: true }));
 const line = (caption: string, image?: Buffer, prompt = ''): string => {
   const url = `data:image/png;base64,${image?.toString('base64')}`;
   const content = [...(image ? [{ type: 'image_url', image_url: { url } }] : []), { type: 'text', text: prompt }];
-  return JSON.stringify({ messages: [{ role: 'user', content }, { role: 'assistant', content: caption }] });
+  return JSON.stringify({
+    messages: [
+      { role: 'user', content },
+      { role: 'assistant', content: caption },
+    ],
+  });
 };
 
 async function file(...lines: readonly (string | Buffer)[]): Promise<string> {
@@ -89,11 +97,7 @@ describe('RowChecker', () => {
     const good = path.join(folder, 'good.jsonl');
     await writeFile(good, `${line('a dog.', red)}\n`);
     const bad = await file('x');
-    const [first, faults, again] = await Promise.all([
-      checker.check(good),
-      faultsOf(checker.check(bad)),
-      checker.check(good),
-    ]);
+    const [first, faults, again] = await Promise.all([checker.check(good), faultsOf(checker.check(bad)), checker.check(good)]);
     expect(first).toEqual({ rows: 1, hasImages: true, prompt: '' });
     expect(again).toEqual(first);
     expect(faults).toEqual([expect.stringMatching(/^line 1: Expected JSON/)]);

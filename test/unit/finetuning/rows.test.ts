@@ -52,21 +52,57 @@ describe('what is no row', () => {
     ['no messages', {}, 'messages: Expected one user message and one assistant message but received nothing'],
     ['a conversation', { messages: [1, 2, 3] }, 'messages: Expected one user message and one assistant message but received 3'],
     ['a system message', row({ role: 'system', content: 'x' }), 'messages[0].role: Expected "user" but received "system"'],
-    ['the wrong end', row({ role: 'user', content: 'x' }, { role: 'user', content: 'x' }), 'messages[1].role: Expected "assistant" but received "user"'],
-    ['a weight', row({ role: 'user', content: 'x' }, { role: 'assistant', content: 'x', weight: 0 }), 'messages[1]: Expected only role and content but received "weight"'],
-    ['an empty caption', row({ role: 'user', content: 'x' }, { role: 'assistant', content: ' ' }), 'messages[1].content: Expected the caption, a text that is not empty, but received " "'],
-    ['a caption with a NUL', row({ role: 'user', content: 'x' }, { role: 'assistant', content: 'a\0b' }), 'messages[1].content: Expected the caption'],
+    [
+      'the wrong end',
+      row({ role: 'user', content: 'x' }, { role: 'user', content: 'x' }),
+      'messages[1].role: Expected "assistant" but received "user"',
+    ],
+    [
+      'a weight',
+      row({ role: 'user', content: 'x' }, { role: 'assistant', content: 'x', weight: 0 }),
+      'messages[1]: Expected only role and content but received "weight"',
+    ],
+    [
+      'an empty caption',
+      row({ role: 'user', content: 'x' }, { role: 'assistant', content: ' ' }),
+      'messages[1].content: Expected the caption, a text that is not empty, but received " "',
+    ],
+    [
+      'a caption with a NUL',
+      row({ role: 'user', content: 'x' }, { role: 'assistant', content: 'a\0b' }),
+      'messages[1].content: Expected the caption',
+    ],
     ['half a character', user([text('\ud83d')]), 'messages[0].content[0].text: Expected a text but received'],
     ['no content', user(null), 'messages[0].content: Expected a text or a list of 1 to 64 parts but received null'],
-    ['audio', user([{ type: 'input_audio' }]), 'messages[0].content[0].type: Expected "text" or "image_url" but received "input_audio"'],
-    ['a URL', user([picture('https://example.com/dog.png')]), `${IMAGE}.url: Expected a data URI (data:image/jpeg;base64,...) but received "https://example.com/dog.png": a training file brings its images itself, none is fetched`],
+    [
+      'audio',
+      user([{ type: 'input_audio' }]),
+      'messages[0].content[0].type: Expected "text" or "image_url" but received "input_audio"',
+    ],
+    [
+      'a URL',
+      user([picture('https://example.com/dog.png')]),
+      `${IMAGE}.url: Expected a data URI (data:image/jpeg;base64,...) but received "https://example.com/dog.png": a training file brings its images itself, none is fetched`,
+    ],
     ['a file on the server', user([picture('file:///etc/passwd')]), `${IMAGE}.url: Expected a data URI`],
     ['no base64', user([picture(uri('a!b'))]), `${IMAGE}.url: Expected base64 but received something else`],
     ['a length that base64 has not', user([picture(uri('abcde'))]), `${IMAGE}.url: Expected base64 but received something else`],
-    ['no image', user([picture(uri('aGVsbG8='))]), `${IMAGE}.url: Expected a JPEG, PNG or WebP image but received 5 bytes of something else`],
+    [
+      'no image',
+      user([picture(uri('aGVsbG8='))]),
+      `${IMAGE}.url: Expected a JPEG, PNG or WebP image but received 5 bytes of something else`,
+    ],
     ['a GIF', user([picture(uri(gif))]), `${IMAGE}.url: Expected a JPEG, PNG or WebP image but received a GIF`],
-    ['too large an image', user([picture(uri('A'.repeat(13_336)))]), `${IMAGE}.url: Expected an image of at most 10000 bytes but received 10002`],
-    ['a detail', user([picture(uri('aGVsbG8='), { detail: 'huge' })]), `${IMAGE}.detail: Expected "auto", "low" or "high" but received another`],
+    [
+      'too large an image',
+      user([picture(uri('A'.repeat(13_336)))]),
+      `${IMAGE}.url: Expected an image of at most 10000 bytes but received 10002`,
+    ],
+    [
+      'a detail',
+      user([picture(uri('aGVsbG8='), { detail: 'huge' })]),
+      `${IMAGE}.detail: Expected "auto", "low" or "high" but received another`,
+    ],
   ])('%s', (_, value, fault) => {
     const { row: found, faults } = read(value);
     expect(found).toBeUndefined();
@@ -79,7 +115,12 @@ describe('what is no row', () => {
   });
 
   test('all that is wrong with it is told at once', () => {
-    const both = { messages: [{ role: 'bot', content: 'x' }, { role: 'bot', content: 'x' }] };
+    const both = {
+      messages: [
+        { role: 'bot', content: 'x' },
+        { role: 'bot', content: 'x' },
+      ],
+    };
     expect(read(both).faults).toHaveLength(2);
   });
 });
