@@ -13,7 +13,7 @@ import { prepare } from '../training/prepare.js';
 import { release } from '../training/release.js';
 import { CHECKPOINT_FILE, run } from '../training/run.js';
 import { diskFull } from './files.js';
-import type { TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
+import type { StopCommand, TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
 import { unpack } from './unpack.js';
 
 /** What a multiplier of 1 is: `graft train`'s own default. */
@@ -27,22 +27,24 @@ const TOLD_ROWS = 20;
 const stopping = new AbortController();
 let work: Promise<void> | undefined;
 
-const parent = serveParent<TrainCommand, TrainerEvent>(
-  ({ task }) => {
-    work = attempt(task);
-    return work;
+const parent = serveParent<TrainCommand | StopCommand, TrainerEvent>(
+  (command) => {
+    if (command.type === 'stop') void stop();
+    else work = attempt(command.task);
   },
-  {
-    onClose: async () => {
-      stopping.abort(new AppError('cancelled', 'Training was stopped'));
-      await work;
-    },
-  },
+  { onClose: stop },
 );
 // Where memory runs out, Linux ends this process before those that serve.
 await writeFile('/proc/self/oom_score_adj', '1000').catch(() => undefined);
 parent.send({ type: 'ready' });
 
+async function stop(): Promise<void> {
+  stopping.abort(new AppError('cancelled', 'Training was stopped'));
+  await work;
+  parent.send({ type: 'stopped' });
+}
+
+/** Never rejects. */
 async function attempt(task: TrainingTask): Promise<void> {
   try {
     await train(task, stopping.signal);

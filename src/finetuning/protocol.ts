@@ -29,6 +29,11 @@ export interface TrainCommand {
   readonly task: TrainingTask;
 }
 
+/** Ends the step that is under way, writes a checkpoint, and says `stopped`. */
+export interface StopCommand {
+  readonly type: 'stop';
+}
+
 export type TrainerEvent =
   | { readonly type: 'ready' }
   | {
@@ -49,4 +54,5 @@ export type TrainerEvent =
   | { readonly type: 'evaluation'; readonly step: number; readonly loss: number; readonly isBest: boolean }
   /** The adapter is complete in its folder. */
   | { readonly type: 'finished'; readonly tokens: number }
-  | { readonly type: 'failed'; readonly error: ErrorData };
+  | { readonly type: 'failed'; readonly error: ErrorData }
+  | { readonly type: 'stopped' };

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { AppError } from '../errors.js';
 import { locate } from '../runtime/child.js';
 import type { FatalEvent } from '../runtime/parent.js';
-import type { TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
+import type { StopCommand, TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
 
 /** What a program needs to find its way; the rest of an environment may hold keys, and the trainer reads what strangers sent. */
 const ENVIRONMENT = ['PATH', 'HOME', 'TMPDIR', 'TEMP', 'LANG', 'SYSTEMROOT', 'XDG_CACHE_HOME'];
@@ -46,10 +46,11 @@ export class Trainer {
     yieldTo(child.pid);
     child.on('message', (message) => {
       const event = message as unknown as TrainerEvent | FatalEvent;
-      if (event.type === 'ready') child.send({ type: 'train', task } satisfies TrainCommand);
+      if (event.type === 'ready' && child.connected) child.send({ type: 'train', task } satisfies TrainCommand);
       if (event.type === 'finished') this.#finish({ type: 'finished', tokens: event.tokens });
       else if (event.type === 'failed' || event.type === 'fatal')
         this.#finish({ type: 'failed', error: AppError.fromData(event.error) });
+      else if (event.type === 'stopped') this.#finish(event);
       else onEvent(event);
     });
     this.ended = new Promise((resolve) => {
@@ -80,9 +81,8 @@ export class Trainer {
 
   /** Lets it end its step and write a checkpoint, for at most `graceMs`. Resolves when it is gone. */
   async stop(graceMs: number): Promise<void> {
-    this.#outcome ??= { type: 'stopped' };
-    if (this.#process.connected) this.#process.disconnect();
-    const timer = setTimeout(() => this.#process.kill('SIGKILL'), graceMs);
+    if (this.#process.connected) this.#process.send({ type: 'stop' } satisfies StopCommand);
+    const timer = setTimeout(() => this.kill(), graceMs);
     await this.ended;
     clearTimeout(timer);
   }
@@ -103,7 +103,7 @@ function environmentFor({ threads }: TrainingTask, env: Environment): Record<str
 /** Serving comes first. Done from here and at once: on Linux threads have priorities of their own, which those that come later inherit. */
 function yieldTo(pid: number | undefined): void {
   try {
-    if (pid !== undefined) setPriority(pid, 0);
+    if (pid !== undefined) setPriority(pid, constants.priority.PRIORITY_BELOW_NORMAL);
   } catch {
     // It is gone already, which its end tells, or this system knows no priorities.
   }

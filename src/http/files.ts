@@ -1,4 +1,5 @@
 /** /v1/files: training files in OpenAI's dialect. One is written to the disk as it comes and is taken whole or not at all. */
+import type { Readable } from 'node:stream';
 import type { Request, RequestHandler, Response } from 'express';
 import multer from 'multer';
 import { z } from 'zod';
@@ -135,26 +136,37 @@ function uploadRoute(services: Services): RequestHandler {
 }
 
 /** Reads the form; its file goes to the disk, and what is of it is told through `uploads`, whatever comes after. */
-function receive(req: Request, res: Response, files: TrainingFiles, uploads: Upload[]): Promise<void> {
+async function receive(req: Request, res: Response, files: TrainingFiles, uploads: Upload[]): Promise<void> {
   const { tenant, signal } = exchangeOf(res);
+  let receiving: Promise<AppError | undefined> = Promise.resolve(undefined);
+  const take = async (stream: Readable, done: (error?: unknown, info?: object) => void): Promise<AppError | undefined> => {
+    try {
+      const upload = await files.receive(tenant.name, stream);
+      uploads.push(upload);
+      // Nobody is there any more to do it.
+      if (signal.aborted) await files.discard(upload);
+    } catch (thrown) {
+      const error = AppError.from(thrown);
+      done(error);
+      return error;
+    }
+    done(null, {});
+    return undefined;
+  };
   const storage: multer.StorageEngine = {
     _handleFile(_req, file, done) {
-      void (async () => {
-        const upload = await files.receive(tenant.name, file.stream).catch((error: unknown) => AppError.from(error));
-        if (upload instanceof AppError) return done(upload);
-        uploads.push(upload);
-        // Nobody is there any more to do it.
-        if (signal.aborted) await files.discard(upload);
-        done(null, { size: upload.bytes });
-      })();
+      receiving = take(file.stream, done);
     },
     // What came of it is discarded with the request.
     _removeFile: (_req, _file, done) => done(null),
   };
   const limits = { files: 1, fields: 8, parts: 9, fieldSize: 1024, fieldNameSize: 100 };
-  return new Promise((resolve, reject) => {
-    multer({ storage, limits }).single('file')(req, res, (error?: unknown) => (error ? reject(inWords(error)) : resolve()));
+  const failure = await new Promise<unknown>((resolve) => {
+    multer({ storage, limits }).single('file')(req, res, resolve);
   });
+  // Multer hears first that the stream was cut off, and only then why.
+  const reason = await receiving;
+  if (failure !== undefined) throw reason ?? inWords(failure);
 }
 
 function listRoute(services: Services): RequestHandler {
