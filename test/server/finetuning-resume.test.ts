@@ -6,11 +6,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { digestFolder } from '../../src/adapter/digest.js';
 import { begin, clientOf, colours, eventsOf, over, rowsOf, stepsOf, upload } from '../support/finetuning.js';
 import { makeTinyFolder, startTinyServer, tinyFlags, until } from '../support/server.js';
 import { GRAFT } from '../support/training.js';
+
+// What trains has a low priority: beside other tests it takes its time.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const STEPS = 600;
 /** Steps that become events. */

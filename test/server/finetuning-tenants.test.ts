@@ -2,7 +2,7 @@
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type OpenAI from 'openai';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type RunningServer, startServer } from '../../src/cli/serve.js';
 import { loadConfig } from '../../src/config.js';
 import { AppError } from '../../src/errors.js';
@@ -10,6 +10,9 @@ import { Tenant } from '../../src/tenants/tenant.js';
 import type { Tenants } from '../../src/tenants/tenants.js';
 import { begin, clientOf, colours, over, rowsOf, upload } from '../support/finetuning.js';
 import { makeTinyFolder, tinyFlags } from '../support/server.js';
+
+// What trains has a low priority: beside other tests it takes its time.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const ALL = [new Tenant({ name: 'acme' }), new Tenant({ name: 'globex' }), new Tenant({ name: 'ops', isAdmin: true })];
 const TENANTS: Tenants = {

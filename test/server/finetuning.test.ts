@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import OpenAI, { toFile } from 'openai';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { sceneAt } from '../../scripts/scenes/folder.js';
 import { takePicture } from '../../scripts/scenes/picture.js';
 import { type RunningServer, startServer } from '../../src/cli/serve.js';
@@ -15,6 +15,9 @@ import { loadConfig } from '../../src/config.js';
 import { stream } from '../../src/training/random.js';
 import { begin, clientOf, colours, type Example, eventsOf, over, rowsOf, stepsOf, upload } from '../support/finetuning.js';
 import { get, metric, startTinyServer, type TinyServer, until } from '../support/server.js';
+
+// What trains has a low priority: beside other tests it takes its time.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
