@@ -23,16 +23,19 @@ const IMPORTS = {
   finetuning: ['hub/lock', 'runtime/', 'images/format', 'images/refusal', 'training/', 'adapter/', 'tensor/'],
   http: [
     'serving/client',
+    'serving/likelihood',
     'serving/protocol',
     'serving/text',
     'images/client',
     'images/protocol',
     'images/remote',
+    'adapter/blend',
     'adapter/registry',
     'tenants/',
     'finetuning/(?!process)',
     'config',
     'metrics',
+    'tracing',
     'scenes/',
   ],
   training: ['settings', 'autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
@@ -40,7 +43,9 @@ const IMPORTS = {
   'errors.ts': [],
   'config.ts': ['settings'],
   'settings.ts': [],
-  'metrics.ts': [],
+  'metrics.ts': ['traffic'],
+  'traffic.ts': [],
+  'tracing.ts': [],
   'index.ts': ['(?!cli/)'],
 };
 
@@ -48,8 +53,8 @@ const IMPORTS = {
 const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
-  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['finetuning/job', 'serving/protocol', 'sources/place', 'sources/supply'],
+  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/template', 'backbone/tokenizer', 'backbone/vision/recipe'],
+  'metrics.ts': ['finetuning/job', 'serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -59,8 +64,12 @@ const HOMES = {
   express: 'http/',
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
+  '@opentelemetry': 'tracing\\.ts$',
   aws4fetch: 'sources/',
+  ioredis: 'tenants/',
+  'rate-limiter-flexible': 'tenants/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
+  '@huggingface/jinja': 'backbone/template',
   '@bufbuild/protobuf': 'onnx/',
 };
 

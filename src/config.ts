@@ -20,6 +20,7 @@ import {
   location,
   namedTexts,
   optional,
+  redisUrl,
   type Setting,
   text,
   userWeightsCache,
@@ -104,6 +105,17 @@ const SETTINGS = {
   imageFetchMs: { ...integer(1, 600_000, 'Longest time to fetch an image from its URL, in milliseconds'), default: 5_000 },
   imageProcesses: { ...count(1, 2, 'Processes that decode images'), default: 1 as const },
   maxTokens: { ...integer(1, 1_048_576, 'Upper bound of max_tokens'), default: 256 },
+  redis: {
+    ...optional(redisUrl('Redis in which servers count together what tenants use of their limits; without it each counts alone')),
+    default: null,
+  },
+  quotaFailure: {
+    ...choice(
+      ['open', 'closed'],
+      'While that Redis is away: open (each server counts alone) or closed (requests of tenants with limits get a 503)',
+    ),
+    default: 'open' as const,
+  },
   finetuning: {
     ...optional(location('Folder of training files and fine-tuning jobs; without it nobody can fine-tune here')),
     default: null,
@@ -116,6 +128,14 @@ const SETTINGS = {
     default: 20_000,
   },
   logLevel: { ...choice(LOG_LEVELS, 'Least severe log lines to print'), default: 'info' as const },
+  traces: {
+    ...optional(
+      text(
+        'OTLP/HTTP collector that gets a trace of each request, such as http://localhost:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT',
+      ),
+    ),
+    default: null,
+  },
 } satisfies Record<string, Setting<unknown>>;
 
 export type ConfigKey = keyof typeof SETTINGS;
@@ -193,8 +213,10 @@ function resolve(key: ConfigKey, { flags, env, folder }: ConfigSources, file: Fi
 
   if (!found) return setting.default;
   const parsed = setting.schema.safeParse(found.value);
-  if (!parsed.success)
-    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);
+  if (!parsed.success) {
+    const received = setting.isSecret ? 'something else, which is not shown' : JSON.stringify(found.value);
+    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${received}`);
+  }
   return setting.isPath && typeof parsed.data === 'string' ? path.resolve(found.folder, parsed.data) : parsed.data;
 }
 

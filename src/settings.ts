@@ -20,6 +20,8 @@ export interface Setting<T> {
   readonly isRepeated?: true;
   /** A flag that may stand without a value. */
   readonly isToggle?: true;
+  /** May hold a password: a wrong value is not shown. */
+  readonly isSecret?: true;
 }
 
 export function text(help: string) {
@@ -90,6 +92,16 @@ export function bytes(help: string) {
     return amount === undefined ? value : Math.round(Number(amount) * (UNITS[(unit ?? '').toUpperCase()] ?? Number.NaN));
   };
   return { schema: z.preprocess(parse, z.int().nonnegative()), expected: 'a size such as 64MB or 1GiB', help };
+}
+
+export function redisUrl(help: string) {
+  const isRedis = (value: string): boolean => URL.canParse(value) && /^rediss?:\/\/[^/]/.test(value);
+  return {
+    schema: z.string().refine(isRedis),
+    expected: 'a URL such as redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6380/1',
+    help,
+    isSecret: true as const,
+  };
 }
 
 /** The same setting, which may also be left open: `null`, or "none" on a command line. */

@@ -10,6 +10,7 @@ import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
 import { TROUBLE, tellFailure } from './failure.js';
 import type { ParamsFlags } from './params.js';
 import { PULL_SETTINGS } from './pull/options.js';
+import type { TopFlags } from './top.js';
 
 const SERVE_HELP = `
 Every flag is also an environment variable (--max-batch is GRAFT_MAX_BATCH) and a key of graft.yaml (maxBatch: 16).
@@ -104,6 +105,17 @@ Examples:
   $ graft eval captions --references references.json --results results.json --json
 `;
 
+const TOP_HELP = `
+Shows requests, rows, tokens a second, times to the first token and between tokens, what is in memory, and the busiest adapters and tenants, all over
+the last interval. q or Ctrl-C ends it. In a pipe, or with TERM=dumb, frames are printed one below the other; NO_COLOR is heeded.
+The key is one of an operator's (admin: true); a server without tenants needs none.
+
+Examples:
+  $ graft top
+  $ graft top --url https://graft.example.com --key graft_...    # better in GRAFT_KEY: others see a command line
+  $ graft top --once --interval 10                               # one frame over ten seconds, for a pipe
+`;
+
 function program(): Command {
   const graft = new Command('graft').description(
     'Serve image captions from one frozen backbone and many hot-swappable adapters.',
@@ -172,6 +184,18 @@ function program(): Command {
     .action(async (flags: ParamsFlags) => {
       const { params } = await import('./params.js');
       console.log(await params(flags));
+    });
+  graft
+    .command('top')
+    .description('Watch what a running server does.')
+    .option('--url <url>', 'the server', 'http://127.0.0.1:8080')
+    .option('--key <key>', "an operator's key, where the server has tenants (GRAFT_KEY)")
+    .option('--interval <seconds>', 'between two looks at it', '2')
+    .option('--once', 'print one frame, over one interval, and end')
+    .addHelpText('after', TOP_HELP)
+    .action(async (flags: TopFlags) => {
+      const { top } = await import('./top.js');
+      await top(flags, process.env);
     });
   graft.addCommand(adaptersCommand());
   const pull = graft

@@ -4,9 +4,11 @@ import path from 'node:path';
 import { type Logger, pino } from 'pino';
 import { AdapterRegistry } from '../adapter/registry.js';
 import { readBackbone } from '../backbone/manifest.js';
+import { ChatTemplate } from '../backbone/template.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { readProcessor } from '../backbone/vision/processor.js';
 import { type Config, isShipped } from '../config.js';
+import { AppError } from '../errors.js';
 import { Admission } from '../http/admission.js';
 import { createApp } from '../http/app.js';
 import { type AdapterDirectory, Catalogue } from '../http/catalogue.js';
@@ -18,7 +20,9 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openTracing } from '../tracing.js';
 import { openFinetuning } from './finetuning.js';
+import { openQuotas } from './quotas.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -57,7 +61,9 @@ export async function startServer(
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
   const processor = backbone.visionFolder === null ? null : await readProcessor(backbone.visionFolder);
   const log = pino({ level: config.logLevel, base: null });
+  const template = await openTemplate(backbone.languageFolder, log);
   const metrics = new Metrics();
+  const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
@@ -103,6 +109,7 @@ export async function startServer(
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
+  const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
     config,
     backbone: backbone.name,
@@ -114,8 +121,11 @@ export async function startServer(
     sources,
     finetuning,
     tenants,
+    quotas,
     tokenizer,
+    template,
     metrics,
+    tracing,
     admission,
     log,
   });
@@ -129,6 +139,8 @@ export async function startServer(
       await Promise.all([engine.close(0), images?.close(), finetuning?.close(), registry?.close(), sources?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      await tracing?.close();
+      quotas.close();
     })();
     return closing;
   };
@@ -184,6 +196,14 @@ export async function serve(config: Config): Promise<void> {
   console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${adapters} ${adapters === 1 ? 'adapter' : 'adapters'})`);
   if (isShipped(config))
     console.log('this backbone knows drawn scenes only; for photos name one of yours with --backbone (models/README.md)');
+}
+
+/** A template that cannot be read costs the conversations, and nothing else. */
+function openTemplate(folder: string, log: Logger): Promise<ChatTemplate | null> {
+  return ChatTemplate.open(folder).catch((error: unknown) => {
+    log.warn({ code: AppError.from(error).code }, `there are no conversations: ${AppError.from(error).message}`);
+    return null;
+  });
 }
 
 /** Adapters from elsewhere, and what is told of them. */

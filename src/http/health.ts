@@ -17,12 +17,13 @@ export function readyRoute(services: Services) {
 }
 
 export function metricsRoute(services: Services) {
-  const { metrics, engine, admission, catalogue, sources } = services;
+  const { config, metrics, engine, admission, catalogue, sources } = services;
   return async (_req: Request, res: Response): Promise<void> => {
     const gauges = await engine.report(REPORT_TIMEOUT_MS);
     const front = {
       queueLength: admission.queueLength,
       adaptersRegistered: catalogue.size,
+      maxBatch: config.maxBatch,
       disk: sources && { bytes: sources.bytes, maxBytes: sources.maxBytes },
     };
     res.type(metrics.contentType).send(await metrics.render(gauges, front));

@@ -2,7 +2,7 @@
 import { AppError } from '../errors.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
 import type { Exchange } from './exchange.js';
-import { Generation, type Scope, type Target } from './generation.js';
+import { Generation, promptIdsOf, type Scope, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
 import type { Ask } from './schema.js';
 import type { Services } from './services.js';
@@ -27,22 +27,40 @@ export async function submit(
   exchange: Exchange,
   { image, targets }: Subject,
 ): Promise<Generation> {
-  const { images, engine, backbone } = services;
+  const { images, engine, backbone, quotas } = services;
   try {
-    if (image === null) return Generation.submit(services, ask, scope, null, targets);
+    const charge = await quotas.reserve(exchange, ask, () => mostTokens(services, ask, { image, targets }));
+    scope.keep(() => charge.settle());
+    if (image === null) return Generation.submit(services, ask, scope, charge, null, targets);
     if (!images)
       throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, {
         param: 'image',
       });
     // Adapters load while the image is decoded.
     engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
-    const pixels = await images.decode(await pictureBytes(services, image, scope.signal), scope.signal);
-    return Generation.submit(services, ask, scope, pixels, targets);
+    const readMs = performance.now();
+    const bytes = await pictureBytes(services, image, scope.signal);
+    quotas.weigh(exchange.tenant, bytes.length);
+    const decodeMs = performance.now();
+    exchange.spent('image read', decodeMs - readMs);
+    const pixels = await images.decode(bytes, scope.signal);
+    exchange.spent('image decode', performance.now() - decodeMs);
+    return Generation.submit(services, ask, scope, charge, pixels, targets);
   } catch (error) {
     throw scope.explain(error);
   } finally {
     exchange.arrived();
   }
+}
+
+/** What a request can take at most: every adapter has its own prompt, image and answers. */
+function mostTokens(services: Services, { sampling }: Ask, { image, targets }: Subject): number {
+  const { contextLength, imageTokens } = readyInfo(services);
+  const answers = Math.max(sampling.n, sampling.numBeams);
+  return targets.reduce((total, target) => {
+    const given = promptIdsOf(services, target).length + (image === null ? 0 : imageTokens);
+    return total + given + answers * Math.min(sampling.maxTokens, contextLength - given);
+  }, 0);
 }
 
 /** Milliseconds, to the hundredth. */

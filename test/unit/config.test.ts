@@ -94,6 +94,20 @@ describe('loadConfig', () => {
     });
   });
 
+  test('shows nothing of a value that may hold a password', async () => {
+    await yaml('redis: redis:/user:open-sesame@host\n');
+    const wrong = load({ flags: { backbone: 'b', quotaFailure: 'ajar' } });
+    await expect(wrong).rejects.toMatchObject({
+      faults: [
+        'redis (graft.yaml): Expected a URL such as redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6380/1, or none but received something else, which is not shown',
+        'quotaFailure (--quota-failure): Expected one of open, closed but received "ajar"',
+      ],
+    });
+    const env = { GRAFT_REDIS: 'rediss://user:open-sesame@host:6380/1' };
+    expect(await load({ env })).toMatchObject({ redis: env.GRAFT_REDIS, quotaFailure: 'open' });
+    expect((await load({ env: { GRAFT_REDIS: 'none' } })).redis).toBeNull();
+  });
+
   test('a file that was named must be there, and be YAML of settings', async () => {
     await expect(load({ file: 'none.yaml' })).rejects.toThrow('Expected a readable file');
     await yaml('- a\n- b\n');
