@@ -15,8 +15,8 @@ import { newId } from './name.js';
 import { Records } from './records.js';
 
 const UPLOAD = '.upload-';
-/** Of one tenant. */
-const MAX_FILES = 1000;
+/** What a file counts besides its bytes: there is room for some thousands, however small. */
+const EXTRA_BYTES = 64 * 1024;
 const MAX_FILENAME = 255;
 
 /** Bytes that have come and are nobody's yet: they are kept, or discarded. */
@@ -32,17 +32,17 @@ export class TrainingFiles {
   readonly #maxBytes: number;
   readonly #checker: RowChecker;
   readonly #records: Records<TrainingFile>;
-  /** Bytes of each tenant's files, and of those that are coming. */
+  /** What each tenant's files count, and those that are coming. */
   readonly #used = new Map<string, number>();
-  /** Sizes of uploads that are neither kept nor discarded, by path. */
-  readonly #uploads = new Map<string, { readonly tenant: string; bytes: number }>();
+  /** What uploads count that are neither kept nor discarded, by path. */
+  readonly #uploads = new Map<string, { readonly tenant: string; counted: number }>();
 
   private constructor(folder: string, maxBytes: number, checker: RowChecker, records: Records<TrainingFile>) {
     this.#folder = folder;
     this.#maxBytes = maxBytes;
     this.#checker = checker;
     this.#records = records;
-    for (const { tenant, bytes } of records.all()) this.#count(tenant, bytes);
+    for (const { tenant, bytes } of records.all()) this.#count(tenant, bytes + EXTRA_BYTES);
   }
 
   /** `maxBytes`: of all files of one tenant together. */
@@ -75,23 +75,19 @@ export class TrainingFiles {
     return join(this.#folder, `${id}.jsonl`);
   }
 
-  /** Writes a stream to the disk. Throws AppError `payload_too_large` or `conflict` where the tenant has no room left, `disk_full`. */
+  /** Writes a stream to the disk. Throws AppError `payload_too_large` where its tenant has no room left, `disk_full`. */
   async receive(tenant: string, stream: Readable): Promise<Upload> {
-    if (this.all().filter((file) => file.tenant === tenant).length >= MAX_FILES)
-      throw new AppError(
-        'conflict',
-        `Expected fewer than ${MAX_FILES} files but there are as many: delete those that are not needed`,
-      );
     const path = join(this.#folder, `${UPLOAD}${newId('file')}`);
-    const upload = { tenant, bytes: 0 };
+    const upload = { tenant, counted: 0 };
     this.#uploads.set(path, upload);
     const hash = createHash('sha256');
     const take = (bytes: number): void => {
-      upload.bytes += bytes;
+      upload.counted += bytes;
       this.#count(tenant, bytes);
       if ((this.#used.get(tenant) ?? 0) > this.#maxBytes) throw this.#tooMuch();
     };
     try {
+      take(EXTRA_BYTES);
       const file = await open(path, 'wx');
       await pipeline(
         stream,
@@ -104,7 +100,7 @@ export class TrainingFiles {
         },
         file.createWriteStream({ flush: true }),
       );
-      return { tenant, path, bytes: upload.bytes, sha256: hash.digest('hex') };
+      return { tenant, path, bytes: upload.counted - EXTRA_BYTES, sha256: hash.digest('hex') };
     } catch (error) {
       await this.discard({ path });
       throw diskFull(error);
@@ -130,7 +126,7 @@ export class TrainingFiles {
     const upload = this.#uploads.get(path);
     if (!upload) return;
     this.#uploads.delete(path);
-    this.#count(upload.tenant, -upload.bytes);
+    this.#count(upload.tenant, -upload.counted);
     await rm(path, { force: true });
   }
 
@@ -138,7 +134,7 @@ export class TrainingFiles {
     // The record first: bytes without one are swept.
     await this.#records.remove(id);
     await rm(this.pathOf(id), { force: true });
-    this.#count(tenant, -bytes);
+    this.#count(tenant, -bytes - EXTRA_BYTES);
   }
 
   #count(tenant: string, bytes: number): void {

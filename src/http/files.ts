@@ -3,87 +3,46 @@ import type { Readable } from 'node:stream';
 import type { Request, RequestHandler, Response } from 'express';
 import multer from 'multer';
 import { z } from 'zod';
-import { AppError, type ErrorCode } from '../errors.js';
+import { AppError } from '../errors.js';
 import type { TrainingFile } from '../finetuning/file.js';
 import type { TrainingFiles, Upload } from '../finetuning/files.js';
 import type { Finetuning } from '../finetuning/finetuning.js';
 import type { Tenant } from '../tenants/tenant.js';
 import { exchangeOf } from './exchange.js';
-import { listBody, listSchema, page, queryOf } from './page.js';
-import type { About, Route } from './route.js';
-import { check, type Fields, show } from './schema.js';
+import { listBody, page } from './page.js';
+import type { Route } from './route.js';
+import { check, type Fields, show, type Values } from './schema.js';
 import { takesTime } from './server.js';
 import type { Services } from './services.js';
+import {
+  CONTENT_TYPE,
+  contentAbout,
+  deleteAbout,
+  FILES_QUERY,
+  fileAbout,
+  listFilesAbout,
+  PURPOSE,
+  uploadAbout,
+} from './tuning.js';
 
-const PURPOSE = 'fine-tune';
-const CONTENT_TYPE = 'application/jsonl';
-const UPLOAD_ERRORS = ['invalid_request', 'unknown_field', 'payload_too_large', 'unsupported_media_type', 'disk_full'] as const;
-const PAGE = { usual: 10_000, most: 10_000 };
 /** Of a form, besides the file: its purpose, its boundaries. */
 const MAX_FORM_BYTES = 64 * 1024;
+/** A page of files, unless told. */
+const PAGE = 10_000;
 
 const FORM: Fields = {
-  file: { schema: z.custom((value) => value !== undefined), expected: 'a file of JSON lines', form: 'text' },
+  file: { schema: z.custom((value) => value !== undefined), expected: 'a file of JSON lines', form: 'file' },
   purpose: { schema: z.literal(PURPOSE), expected: `"${PURPOSE}", which is what files are for here,`, form: 'text' },
 };
 
-const FileSchema = z.strictObject({
-  id: z.string(),
-  object: z.literal('file'),
-  bytes: z.int(),
-  created_at: z.int(),
-  filename: z.string(),
-  purpose: z.literal(PURPOSE),
-  status: z.literal('processed'),
-  sha256: z.string(),
-  rows: z.int(),
-});
-const DeletedSchema = z.strictObject({ id: z.string(), object: z.literal('file'), deleted: z.literal(true) });
-
 export function fileRoutes(services: Services): Route[] {
-  const about = (summary: string, schema: z.ZodType, ...errors: readonly ErrorCode[]): About => {
-    return { tag: 'fine-tuning', summary, reply: { schema }, errors: ['not_found', ...errors] };
-  };
   const access = 'tenant';
   return [
-    {
-      method: 'get',
-      path: '/v1/files',
-      access,
-      handlers: [listRoute(services)],
-      about: about('List training files', listSchema(FileSchema), 'invalid_request', 'unknown_field'),
-    },
-    {
-      method: 'post',
-      path: '/v1/files',
-      access,
-      handlers: [uploadRoute(services)],
-      about: {
-        ...about('Upload a training file: JSON lines, checked row by row', FileSchema, ...UPLOAD_ERRORS),
-        body: { fields: FORM, form: true },
-      },
-    },
-    {
-      method: 'get',
-      path: '/v1/files/:id',
-      access,
-      handlers: [retrieveRoute(services)],
-      about: about('One training file', FileSchema),
-    },
-    {
-      method: 'delete',
-      path: '/v1/files/:id',
-      access,
-      handlers: [deleteRoute(services)],
-      about: about('Delete a training file', DeletedSchema, 'conflict'),
-    },
-    {
-      method: 'get',
-      path: '/v1/files/:id/content',
-      access,
-      handlers: [contentRoute(services)],
-      about: { ...about('The rows of a training file', z.string()), reply: { type: CONTENT_TYPE, schema: z.string() } },
-    },
+    { method: 'get', path: '/v1/files', access, about: listFilesAbout, handlers: [listRoute(services)] },
+    { method: 'post', path: '/v1/files', access, about: uploadAbout, handlers: [uploadRoute(services)] },
+    { method: 'get', path: '/v1/files/:id', access, about: fileAbout, handlers: [retrieveRoute(services)] },
+    { method: 'delete', path: '/v1/files/:id', access, about: deleteAbout, handlers: [deleteRoute(services)] },
+    { method: 'get', path: '/v1/files/:id/content', access, about: contentAbout, handlers: [contentRoute(services)] },
   ];
 }
 
@@ -173,11 +132,9 @@ function listRoute(services: Services): RequestHandler {
   return (req: Request, res: Response): void => {
     const { files } = required(services);
     const { tenant } = exchangeOf(res);
-    const query = queryOf(req, ['purpose', 'order']);
-    const { purpose, order = 'desc' } = query;
-    if (order !== 'asc' && order !== 'desc')
-      throw new AppError('invalid_request', `order: Expected asc or desc but received ${show(order)}`, { param: 'order' });
-    const own = files.all().filter((file) => isOf(tenant, file) && (purpose === undefined || purpose === PURPOSE));
+    const query = check(FILES_QUERY, req.query, true) as Values<typeof FILES_QUERY>;
+    const { purpose, order } = query;
+    const own = files.all().filter((file) => isOf(tenant, file) && (purpose == null || purpose === PURPOSE));
     const { items, hasMore } = page(order === 'asc' ? own : own.reverse(), query, PAGE);
     res.json(listBody(items.map(fileBody), hasMore));
   };

@@ -1,110 +1,37 @@
 /** /v1/fine_tuning/jobs: jobs in OpenAI's dialect, for its clients as they are. What is ours beside it stands under `graft`. */
 import { randomInt } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
-import { z } from 'zod';
-import { AppError, type ErrorCode } from '../errors.js';
+import { AppError } from '../errors.js';
 import type { Finetuning, Order } from '../finetuning/finetuning.js';
-import { type Job, type JobEvent, STATUSES } from '../finetuning/job.js';
+import type { Job, JobEvent } from '../finetuning/job.js';
 import { exchangeOf } from './exchange.js';
 import { fileOf, idOf, isOf, required } from './files.js';
 import { Scope } from './generation.js';
-import { JOB_FIELDS, type JobAsk, parseJob } from './hyperparameters.js';
+import { type JobAsk, parseJob } from './hyperparameters.js';
 import { jsonBody } from './multipart.js';
-import { listBody, listSchema, page, queryOf } from './page.js';
-import type { About, Route } from './route.js';
-import { show } from './schema.js';
+import { listBody, type PageQuery, page } from './page.js';
+import type { Route } from './route.js';
+import { check, show, type Values } from './schema.js';
 import type { Services } from './services.js';
+import { cancelAbout, createAbout, eventsAbout, JOBS_QUERY, jobAbout, listJobsAbout } from './tuning.js';
 
-const PAGE = { usual: 20, most: 100 };
-const CREATE_ERRORS = [
-  'invalid_request',
-  'unknown_field',
-  'unsupported_media_type',
-  'payload_too_large',
-  'adapter_not_found',
-  'adapter_invalid',
-  'conflict',
-  'queue_full',
-] as const;
-
-const time = z.int().nullable();
-const numbers = z.strictObject({ n_epochs: z.int(), batch_size: z.int(), learning_rate_multiplier: z.number() });
-
-const JobSchema = z.strictObject({
-  id: z.string(),
-  object: z.literal('fine_tuning.job'),
-  created_at: z.int(),
-  finished_at: time,
-  estimated_finish: time,
-  status: z.enum(STATUSES),
-  error: z.strictObject({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
-  model: z.string(),
-  fine_tuned_model: z.string().nullable(),
-  organization_id: z.string(),
-  training_file: z.string(),
-  validation_file: z.string().nullable(),
-  result_files: z.array(z.string()),
-  trained_tokens: z.int().nullable(),
-  hyperparameters: numbers,
-  method: z.strictObject({ type: z.literal('supervised'), supervised: z.strictObject({ hyperparameters: numbers }) }),
-  seed: z.int(),
-  integrations: z.array(z.never()),
-  metadata: z.record(z.string(), z.string()).nullable(),
-  graft: z.looseObject({}),
-});
-
-const EventSchema = z.strictObject({
-  id: z.string(),
-  object: z.literal('fine_tuning.job.event'),
-  created_at: z.int(),
-  level: z.enum(['info', 'warn', 'error']),
-  message: z.string(),
-  type: z.enum(['message', 'metrics']),
-  data: z.record(z.string(), z.union([z.number(), z.string()])).nullable(),
-});
+/** A page of jobs or events, unless told. */
+const PAGE = 20;
 
 export function finetuningRoutes(services: Services): Route[] {
-  const about = (summary: string, schema: z.ZodType, ...errors: readonly ErrorCode[]): About => {
-    return { tag: 'fine-tuning', summary, reply: { schema }, errors: ['not_found', ...errors] };
-  };
   const access = 'tenant';
-  const listErrors = ['invalid_request', 'unknown_field'] as const;
+  const place = '/v1/fine_tuning/jobs';
+  // Before a body is looked at.
+  const available: RequestHandler = (_req, _res, next) => {
+    required(services).jobs();
+    next();
+  };
   return [
-    {
-      method: 'get',
-      path: '/v1/fine_tuning/jobs',
-      access,
-      handlers: [listRoute(services)],
-      about: about('List fine-tuning jobs', listSchema(JobSchema), ...listErrors),
-    },
-    {
-      method: 'post',
-      path: '/v1/fine_tuning/jobs',
-      access,
-      handlers: [...jsonBody(), createRoute(services)],
-      about: { ...about('Begin a fine-tuning job', JobSchema, ...CREATE_ERRORS), body: { fields: JOB_FIELDS } },
-    },
-    {
-      method: 'get',
-      path: '/v1/fine_tuning/jobs/:id',
-      access,
-      handlers: [retrieveRoute(services)],
-      about: about('One fine-tuning job', JobSchema),
-    },
-    {
-      method: 'post',
-      path: '/v1/fine_tuning/jobs/:id/cancel',
-      access,
-      handlers: [cancelRoute(services)],
-      about: about('Cancel a fine-tuning job', JobSchema, 'conflict'),
-    },
-    {
-      method: 'get',
-      path: '/v1/fine_tuning/jobs/:id/events',
-      access,
-      handlers: [eventsRoute(services)],
-      about: about('What happened to a fine-tuning job', listSchema(EventSchema), ...listErrors),
-    },
+    { method: 'get', path: place, access, about: listJobsAbout, handlers: [listRoute(services)] },
+    { method: 'post', path: place, access, about: createAbout, handlers: [available, ...jsonBody(), createRoute(services)] },
+    { method: 'get', path: `${place}/:id`, access, about: jobAbout, handlers: [retrieveRoute(services)] },
+    { method: 'post', path: `${place}/:id/cancel`, access, about: cancelAbout, handlers: [cancelRoute(services)] },
+    { method: 'get', path: `${place}/:id/events`, access, about: eventsAbout, handlers: [eventsRoute(services)] },
   ];
 }
 
@@ -155,7 +82,7 @@ function listRoute(services: Services): RequestHandler {
     const finetuning = required(services);
     const { tenant } = exchangeOf(res);
     const own = finetuning.jobs().filter((job) => isOf(tenant, job));
-    const { items, hasMore } = page(own.reverse(), queryOf(req, []), PAGE);
+    const { items, hasMore } = page(own.reverse(), queryOf(req), PAGE);
     res.json(
       listBody(
         items.map((job) => jobBody(finetuning, job)),
@@ -183,9 +110,14 @@ function eventsRoute(services: Services): RequestHandler {
   return async (req: Request, res: Response): Promise<void> => {
     const finetuning = required(services);
     const events = await finetuning.events(jobOf(finetuning, req, res).id);
-    const { items, hasMore } = page(events.reverse(), queryOf(req, []), PAGE);
+    const { items, hasMore } = page(events.reverse(), queryOf(req), PAGE);
     res.json(listBody(items.map(eventBody), hasMore));
   };
+}
+
+/** Throws `invalid_request` or `unknown_field`. */
+function queryOf(req: Request): PageQuery {
+  return check(JOBS_QUERY, req.query, true) as Values<typeof JOBS_QUERY>;
 }
 
 /** The job that a path names. Throws `not_found`, the same for another's and for one that never was. */

@@ -30,7 +30,7 @@ let rows: string;
 beforeAll(async () => {
   folder = await makeTinyFolder(['first']);
   rows = rowsOf(await colours());
-  const maxTrainingBytes = String(3 * Buffer.byteLength(rows));
+  const maxTrainingBytes = String(3 * (Buffer.byteLength(rows) + 64 * 1024));
   const flags = { ...tinyFlags(folder), finetuning: path.join(folder, 'finetuning'), maxTrainingBytes };
   server = await startServer(await loadConfig({ flags, env: {}, folder }), {}, { tenants: TENANTS });
   await server.ready;
