@@ -44,7 +44,7 @@ async function errorOf(call: Promise<unknown>): Promise<InstanceType<typeof Open
 }
 
 describe('on the backbone that ships', () => {
-  const CAPTION = 'a picture by our own hand.';
+  const CAPTION = 'two small red houses on the grass.';
   let server: RunningServer;
   let client: OpenAI;
   let folder: string;
@@ -73,17 +73,17 @@ describe('on the backbone that ships', () => {
   test('a few pictures become an adapter that captions at once, from the bare backbone and from another adapter', async () => {
     const training_file = await upload(client, rowsOf(examples));
     const validation_file = await upload(client, rowsOf(examples.slice(0, 2)), 'held-out.jsonl');
-    const hyperparameters = { batch_size: 4, learning_rate_multiplier: 5 };
+    const hyperparameters = { batch_size: 4, learning_rate_multiplier: 10 };
     const method = { type: 'supervised' as const, supervised: { hyperparameters } };
     const shared = { training_file, method, seed: 1, metadata: { team: 'docs' } };
     const wanted = { ...shared, model: 'scenes', validation_file, suffix: 'houses' };
-    const job = await begin(client, wanted, { method: 'bitfit', steps: 60 });
+    const job = await begin(client, wanted, { method: 'lora', rank: 8, steps: 60 });
     expect(job).toMatchObject({
       object: 'fine_tuning.job',
       status: 'validating_files',
       model: 'scenes',
       fine_tuned_model: null,
-      hyperparameters: { batch_size: 4, learning_rate_multiplier: 5, n_epochs: 30 },
+      hyperparameters: { batch_size: 4, learning_rate_multiplier: 10, n_epochs: 30 },
       seed: 1,
       metadata: { team: 'docs' },
     });
