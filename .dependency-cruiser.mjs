@@ -8,7 +8,7 @@
 const IMPORTS = {
   tensor: [],
   evaluation: [],
-  tenants: [],
+  tenants: ['size'],
   scenes: [],
   hub: ['tensor/'],
   sources: ['hub/', 'adapter/', 'tensor/'],
@@ -42,7 +42,8 @@ const IMPORTS = {
   cli: [''],
   'errors.ts': [],
   'config.ts': ['settings'],
-  'settings.ts': [],
+  'settings.ts': ['size'],
+  'size.ts': [],
   'metrics.ts': ['traffic'],
   'traffic.ts': [],
   'tracing.ts': [],

@@ -20,6 +20,11 @@ const TABLE = {
     type: 'authentication_error',
     meaning: 'The key is missing, wrong or expired; which of them is not said.',
   },
+  foreign_host: {
+    status: 403,
+    type: 'authentication_error',
+    meaning: 'A server without tenants, which is for its own machine, was asked under a name that is not one of it.',
+  },
   invalid_request: {
     status: 400,
     type: 'invalid_request_error',

@@ -148,6 +148,11 @@ export class Metrics {
   );
 
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
+  readonly #tenantsReloads = this.#counter(
+    'tenants_reloads_total',
+    'Times the tenants were read again, by outcome (ok or failed)',
+    ['outcome'],
+  );
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
 
   readonly #finetuningJobs = this.#gauge('finetuning_jobs', 'Fine-tuning jobs that are known, by state', ['state']);
@@ -262,6 +267,10 @@ export class Metrics {
 
   imageProcessRestarted(): void {
     this.#imageRestarts.inc();
+  }
+
+  tenantsReloaded(outcome: 'ok' | 'failed'): void {
+    this.#tenantsReloads.inc({ outcome });
   }
 
   adapterFetched(source: SourceKind, seconds: number, bytes: number): void {

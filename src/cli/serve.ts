@@ -23,6 +23,7 @@ import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openTracing } from '../tracing.js';
 import { openFinetuning } from './finetuning.js';
 import { openQuotas } from './quotas.js';
+import { type Access, openAccess } from './tenants.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -33,6 +34,7 @@ export interface RunningServer {
   readonly url: string;
   /** Resolves when requests are welcome; rejects, after closing everything, where the backbone cannot be served. */
   readonly ready: Promise<{ readonly backbone: string; readonly adapters: number }>;
+  readonly access: Pick<Access, 'words' | 'reload'>;
   /** Process ids of the engine, the image processes and those that train, for operators and tests. */
   readonly pids: {
     readonly engine: number | undefined;
@@ -63,6 +65,7 @@ export async function startServer(
   const log = pino({ level: config.logLevel, base: null });
   const template = await openTemplate(backbone.languageFolder, log);
   const metrics = new Metrics();
+  const access = await openAccess(config, tenants, metrics, log);
   const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
@@ -119,8 +122,8 @@ export async function startServer(
     imagesReady,
     catalogue,
     sources,
+    tenants: access.tenants,
     finetuning,
-    tenants,
     quotas,
     tokenizer,
     template,
@@ -136,7 +139,14 @@ export async function startServer(
     closing ??= (async () => {
       admission.drain();
       await server?.drain(drainMs);
-      await Promise.all([engine.close(0), images?.close(), finetuning?.close(), registry?.close(), sources?.close()]);
+      await Promise.all([
+        engine.close(0),
+        images?.close(),
+        finetuning?.close(),
+        registry?.close(),
+        sources?.close(),
+        access.close(),
+      ]);
       await server?.drain(FAREWELL_MS);
       server?.close();
       await tracing?.close();
@@ -169,6 +179,7 @@ export async function startServer(
   return {
     url: server.url,
     ready,
+    access,
     get pids() {
       return { engine: engine.pid, images: images?.pids ?? [], trainers: finetuning?.pids ?? [] };
     },
@@ -188,12 +199,15 @@ export async function serve(config: Config): Promise<void> {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  // Without tenants it ends the process, as a terminal that closes wants it.
+  if (config.tenants !== null) process.on('SIGHUP', () => void server.access.reload());
   const { backbone, adapters } = await server.ready.catch((error: unknown) => {
     // A signal during the start is no failure: the process ends when everything is closed.
     if (stopping) return new Promise<never>(() => undefined);
     throw error;
   });
-  console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${adapters} ${adapters === 1 ? 'adapter' : 'adapters'})`);
+  const counted = `${adapters} ${adapters === 1 ? 'adapter' : 'adapters'}`;
+  console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${counted}); ${server.access.words}`);
   if (isShipped(config))
     console.log('this backbone knows drawn scenes only; for photos name one of yours with --backbone (models/README.md)');
 }

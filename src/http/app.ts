@@ -13,7 +13,7 @@ import {
   modelsAbout,
   readyAbout,
 } from './abouts.js';
-import { type Access, unknownPath } from './auth.js';
+import { type Access, ownNamesOnly, unknownPath } from './auth.js';
 import { captionRoute } from './captions.js';
 import { chatRoute } from './chat.js';
 import { completionRoute } from './completions.js';
@@ -43,6 +43,7 @@ export function createApp(services: Services): Express {
   app.disable('etag');
   app.set('query parser', 'simple');
   app.use(openExchange, observe(services), helmet());
+  if (services.tenants.isOpen && !services.config.open) app.use(ownNamesOnly);
 
   mount(app, services.tenants, services.quotas.arrive, routes(services));
   app.use((req: Request) => {

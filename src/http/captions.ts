@@ -158,7 +158,8 @@ class Captioning {
 function namedOf({ catalogue, config }: Services, { adapters }: CaptionAsk, tenant: Tenant): readonly Named[] {
   if (adapters.length > 0) return adapters;
   const { defaultAdapter } = config;
-  if (defaultAdapter !== null) return [defaultAdapter];
+  // To who does not see it there is none: its name is not told either.
+  if (defaultAdapter !== null && catalogue.isVisible(defaultAdapter, tenant)) return [defaultAdapter];
   throw catalogue.required(tenant, 'adapter', 'none');
 }
 

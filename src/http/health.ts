@@ -11,7 +11,9 @@ export function liveRoute(_req: Request, res: Response): void {
 export function readyRoute(services: Services) {
   return (_req: Request, res: Response): void => {
     const reason = unready(services);
-    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, adapters: services.catalogue.size });
+    // Asked without a key: what tenants have is not for everybody to count.
+    const adapters = services.tenants.isOpen ? { adapters: services.catalogue.size } : {};
+    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, ...adapters });
     else res.status(503).set('retry-after', '1').json({ status: 'not_ready', reason });
   };
 }

@@ -204,11 +204,14 @@ const adapter = z
     prompt: z.string().nullable().meta({ description: 'What a request that brings no prompt is continued from.' }),
     rank: count.nullable(),
     bytes: count,
-    source: z.string().nullable().meta({ description: 'Where it comes from, if not from a folder of this server.' }),
+    source: z
+      .string()
+      .nullable()
+      .meta({ description: 'Where it comes from, if not from a folder of this server; told to operators.' }),
     registered_at: created.nullable(),
     resident: z.boolean().meta({ description: 'Whether it is in memory.' }),
     resident_bytes: count,
-    leases: count.meta({ description: 'Requests that use it now.' }),
+    leases: count.nullable().meta({ description: 'Requests that use it now, whoever they are of; told to operators.' }),
     pinned: z.boolean(),
     modules: z.strictObject({ matched: count, targeted: count }).nullable(),
     fault: z.string().nullable().meta({ description: 'Why it cannot be served.' }),
@@ -218,7 +221,11 @@ const adapter = z
 export const ADAPTERS = z.strictObject({ object: z.literal('list'), data: z.array(adapter) }).meta({ id: 'AdapterList' });
 
 export const LIVE = z.strictObject({ status: z.literal('ok') });
-export const READY = z.strictObject({ status: z.literal('ready'), backbone: z.string(), adapters: count });
+export const READY = z.strictObject({
+  status: z.literal('ready'),
+  backbone: z.string(),
+  adapters: count.optional().meta({ description: 'How many there are; not told where there are tenants.' }),
+});
 export const NOT_READY = z.strictObject({ status: z.literal('not_ready'), reason: z.string() });
 
 /** What is no JSON. */

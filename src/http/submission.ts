@@ -1,6 +1,9 @@
 /** From a checked request to the engine: what every generating route does before its reply differs from the others. */
+import { createHash } from 'node:crypto';
 import { AppError } from '../errors.js';
+import type { Pixels } from '../images/protocol.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
+import type { Tenant } from '../tenants/tenant.js';
 import type { Exchange } from './exchange.js';
 import { Generation, promptIdsOf, type Scope, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
@@ -45,12 +48,28 @@ export async function submit(
     exchange.spent('image read', decodeMs - readMs);
     const pixels = await images.decode(bytes, scope.signal);
     exchange.spent('image decode', performance.now() - decodeMs);
-    return Generation.submit(services, ask, scope, charge, pixels, targets);
+    return Generation.submit(services, ask, scope, charge, ownPixels(pixels, scope.tenant), targets);
   } catch (error) {
     throw scope.explain(error);
   } finally {
     exchange.arrived();
   }
+}
+
+/**
+ * The engine keeps the features of pixels under their digest. A tenant's pixels get one of the tenant's own, or the time of a request would tell
+ * that somebody else has sent the same image.
+ */
+function ownPixels(pixels: Pixels, { name }: Tenant): Pixels {
+  if (name === '') return pixels;
+  const hash = createHash('sha256');
+  for (const part of [name, pixels.digest]) {
+    const bytes = Buffer.from(part);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(bytes.length);
+    hash.update(length).update(bytes);
+  }
+  return { ...pixels, digest: hash.digest('hex') };
 }
 
 /** What a request can take at most: every adapter has its own prompt, image and answers. */

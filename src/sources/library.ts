@@ -60,6 +60,11 @@ export class SourceLibrary {
     for (const supply of this.#named.values()) void supply.look().catch(() => undefined);
   }
 
+  /** A place in the one spelling by which it is allowed or not; any other name as it is. */
+  spelling(name: string): string {
+    return this.#named.has(name) ? name : (parsePlace(name)?.text ?? name);
+  }
+
   /** Whether an adapter of this name may come from here. */
   knows(name: string): boolean {
     return this.#find(name) !== undefined;

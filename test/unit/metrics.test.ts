@@ -52,6 +52,8 @@ function filled(): Metrics {
   metrics.nextToken(0.002);
   metrics.engineRestarted();
   metrics.imageProcessRestarted();
+  metrics.tenantsReloaded('ok');
+  metrics.tenantsReloaded('failed');
   metrics.adapterFetched('s3', 0.3, 4000);
   metrics.adapterFetchFailed('hub', 'refused');
   metrics.adapterAsked(true);
@@ -96,6 +98,7 @@ describe('Metrics', () => {
       'graft_adapter_load_seconds_sum 1',
       'graft_engine_restarts_total 1',
       'graft_image_process_restarts_total 1',
+      'graft_tenants_reloads_total{outcome="failed"} 1',
       'graft_adapter_fetch_seconds_count{source="s3"} 1',
       'graft_adapter_fetch_bytes_total{source="s3"} 4000',
       'graft_adapter_fetch_failures_total{source="hub",reason="refused"} 1',

@@ -36,6 +36,7 @@ function catalogueOf(
     rescan: async () => void rescans++,
   };
   const sources = {
+    spelling: (name: string) => name,
     knows: (name: string) => name === late?.name,
     acquire: () => late?.held,
     mend: async (digest: string) => void mended.push(digest),
