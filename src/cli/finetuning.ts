@@ -15,11 +15,11 @@ export interface FinetuningParts {
   readonly log: Logger;
 }
 
-/** null where no folder is set. Throws AppError `invalid_config` where finished adapters could go nowhere. */
-export async function openFinetuning(
+/** To be started; null where no folder is set. Throws AppError `invalid_config` where finished adapters could go nowhere. */
+export function createFinetuning(
   { finetuning: folder, backbone, maxTrainingBytes, maxImageBytes, maxImagePixels, finetuningThreads, finetuningJobs }: Config,
   { seesImages, registry, env, metrics, log }: FinetuningParts,
-): Promise<Finetuning | null> {
+): Finetuning | null {
   if (folder === null) return null;
   if (!registry)
     throw new AppError('invalid_config', 'finetuning: Expected --adapters, where finished adapters go, but received none');
@@ -34,12 +34,10 @@ export async function openFinetuning(
     jobs: finetuningJobs,
     env,
   };
-  const finetuning = new Finetuning(settings, new FolderPublisher(registry.folder, () => registry.rescan()), {
+  return new Finetuning(settings, new FolderPublisher(registry.folder, () => registry.rescan()), {
     changed: (counts) => metrics.finetuningJobs(counts),
     stepped: () => metrics.finetuningStep(),
     ended: (status, seconds, tokens) => metrics.finetuningEnded(status, seconds, tokens),
     note: (job, message) => log.warn(job === null ? {} : { job }, message),
   });
-  await finetuning.start();
-  return finetuning;
 }

@@ -21,7 +21,7 @@ import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openTracing } from '../tracing.js';
-import { openFinetuning } from './finetuning.js';
+import { createFinetuning } from './finetuning.js';
 import { openQuotas } from './quotas.js';
 import { type Access, openAccess } from './tenants.js';
 
@@ -70,7 +70,7 @@ export async function startServer(
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
-  const finetuning = await openFinetuning(config, { seesImages: processor !== null, registry, env, metrics, log });
+  const finetuning = createFinetuning(config, { seesImages: processor !== null, registry, env, metrics, log });
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -157,6 +157,7 @@ export async function startServer(
 
   try {
     server = await HttpServer.listen(app, config);
+    await finetuning?.start();
   } catch (error) {
     await close(0);
     throw error;

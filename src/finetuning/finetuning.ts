@@ -214,7 +214,10 @@ export class Finetuning {
   get #opened(): Opened {
     if (this.#ending.signal.aborted) throw AppError.from(this.#ending.signal.reason);
     if (this.#parts) return this.#parts;
-    throw new AppError('engine_unavailable', 'Fine-tuning has not begun: another server still has its files. Please retry');
+    throw new AppError(
+      'engine_unavailable',
+      'Fine-tuning has not begun here: its folder is being opened, or another server still has it',
+    );
   }
 
   #checkFiles({ training, validation, from }: Order): void {

@@ -12,7 +12,6 @@ import { exchangeOf } from './exchange.js';
 import { listBody, page } from './page.js';
 import type { Route } from './route.js';
 import { check, type Fields, show, type Values } from './schema.js';
-import { takesTime } from './server.js';
 import type { Services } from './services.js';
 import {
   CONTENT_TYPE,
@@ -78,7 +77,6 @@ function uploadRoute(services: Services): RequestHandler {
       );
     // Before a byte of it is read.
     if (Number(req.get('content-length') ?? 0) > maxTrainingBytes + MAX_FORM_BYTES) throw tooLarge(maxTrainingBytes);
-    takesTime(req);
     const uploads: Upload[] = [];
     try {
       await receive(req, res, files, uploads);

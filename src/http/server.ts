@@ -1,17 +1,14 @@
 /** The listening socket and its end: how long strangers may take, and how the server stops without dropping what it has begun. */
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { AppError } from '../errors.js';
 
-/** A client that takes longer than this to send its headers, or its whole request, is cut off. */
+/** A client that takes longer than this to send its headers is cut off, and so is one that takes longer for its whole request, unless much comes. */
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** Large files may take their time, as long as they come at least so fast. */
+const LEAST_BYTES_PER_MS = 64;
 const KEEP_ALIVE_MS = 5_000;
-/** ... and one that may take its time, as soon as nothing of it has come for this long. */
-const IDLE_MS = 30_000;
-
-/** What ends a request that has not come in time. */
-const deadlines = new WeakMap<IncomingMessage, NodeJS.Timeout>();
 
 export interface Address {
   readonly host: string;
@@ -25,12 +22,11 @@ export class HttpServer {
   #open = 0;
   #onIdle: (() => void) | undefined;
 
-  private constructor(server: Server, url: string, requestTimeoutMs: number) {
+  private constructor(server: Server, url: string) {
     this.#server = server;
     this.url = url;
-    // Before the listener, which may say that a request takes its time.
-    server.prependListener('request', (req, res) => {
-      limitTime(req, res, requestTimeoutMs);
+    server.on('request', (req, res) => {
+      hurry(req);
       this.#open++;
       res.once('close', () => {
         if (--this.#open === 0) this.#onIdle?.();
@@ -39,13 +35,8 @@ export class HttpServer {
   }
 
   /** Throws `invalid_config` where the address cannot be taken. */
-  static listen(
-    listener: RequestListener,
-    { host, port }: Address,
-    requestTimeoutMs: number = REQUEST_TIMEOUT_MS,
-  ): Promise<HttpServer> {
+  static listen(listener: RequestListener, { host, port }: Address): Promise<HttpServer> {
     const server = createServer(
-      // Node knows one time for all requests; ours is in limitTime.
       { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS },
       listener,
     );
@@ -56,8 +47,7 @@ export class HttpServer {
       });
       server.listen(port, host, () => {
         const { port: actual } = server.address() as AddressInfo;
-        const url = `http://${host.includes(':') ? `[${host}]` : host}:${actual}`;
-        resolve(new HttpServer(server, url, requestTimeoutMs));
+        resolve(new HttpServer(server, `http://${host.includes(':') ? `[${host}]` : host}:${actual}`));
       });
     });
   }
@@ -83,25 +73,22 @@ export class HttpServer {
   }
 }
 
-/** Lets a request, such as a large file, come for as long as it keeps coming. */
-export function takesTime(req: IncomingMessage): void {
-  clearTimeout(deadlines.get(req));
-  let seen = req.socket.bytesRead;
-  const watch = setInterval(() => {
-    if (req.socket.bytesRead === seen) req.destroy();
-    seen = req.socket.bytesRead;
-  }, IDLE_MS);
-  req.once('close', () => clearInterval(watch));
-}
-
-/** As Node's own `requestTimeout`: 408, and the connection is closed. */
-function limitTime(req: IncomingMessage, res: ServerResponse, timeoutMs: number): void {
-  const deadline = setTimeout(() => {
-    // Once it is there, what is done with it is limited elsewhere.
+/** Cuts a client off that takes too long for its body. What Node has for this knows one time for all, however large a body is. */
+function hurry(req: IncomingMessage): void {
+  if (req.complete) return;
+  const startedMs = performance.now();
+  const { socket } = req;
+  const startBytes = socket.bytesRead;
+  const look = (): void => {
+    // Its reply may take longer, and read nothing of it.
     if (req.complete) return;
-    if (res.headersSent) req.destroy();
-    else res.writeHead(408, { connection: 'close' }).end(() => req.destroy());
-  }, timeoutMs);
-  deadlines.set(req, deadline);
-  req.once('close', () => clearTimeout(deadline));
+    const allowedMs = REQUEST_TIMEOUT_MS + (socket.bytesRead - startBytes) / LEAST_BYTES_PER_MS;
+    const leftMs = allowedMs - (performance.now() - startedMs);
+    if (leftMs <= 0) socket.destroy();
+    else timer = setTimeout(look, leftMs).unref();
+  };
+  let timer = setTimeout(look, REQUEST_TIMEOUT_MS).unref();
+  const done = (): void => clearTimeout(timer);
+  req.once('end', done);
+  req.once('close', done);
 }
