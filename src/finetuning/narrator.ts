@@ -1,6 +1,6 @@
 /** From what the trainer tells to the events of a job: few enough to be read, and none twice where a run goes on from its checkpoint. */
 import type { JobEvent } from './job.js';
-import type { TrainerEvent } from './protocol.js';
+import type { PastLine, TrainerEvent } from './protocol.js';
 
 export type EventDraft = Pick<JobEvent, 'level' | 'message' | 'data'>;
 
@@ -24,7 +24,10 @@ export class Narrator {
       case 'prepared':
         return this.#prepared(event);
       case 'resumed':
-        return [words('info', `Training goes on after step ${event.step} of ${this.#steps}`)];
+        return [
+          ...event.past.flatMap((line) => this.#past(line)),
+          words('info', `Training goes on after step ${event.step} of ${this.#steps}`),
+        ];
       case 'step':
         return this.#step(event);
       case 'evaluation':
@@ -40,7 +43,15 @@ export class Narrator {
     return bad.length === 0 ? [said] : [words('warn', `Rows that cannot be used: ${bad.join('; ')}`), said];
   }
 
-  #step({ step, loss, learningRate }: Extract<TrainerEvent, { type: 'step' }>): EventDraft[] {
+  #past(line: PastLine): EventDraft[] {
+    return 'loss' in line ? this.#step(line) : this.#evaluation({ step: line.step, loss: line.validationLoss, isBest: false });
+  }
+
+  #step({
+    step,
+    loss,
+    learningRate,
+  }: Pick<Extract<TrainerEvent, { type: 'step' }>, 'step' | 'loss' | 'learningRate'>): EventDraft[] {
     const every = Math.ceil(this.#steps / TOLD_STEPS);
     if (step <= this.#toldStep || (step !== 1 && step !== this.#steps && step % every !== 0)) return [];
     this.#toldStep = step;
@@ -48,7 +59,7 @@ export class Narrator {
     return [{ level: 'info', message, data: { step, total_steps: this.#steps, train_loss: loss, learning_rate: learningRate } }];
   }
 
-  #evaluation({ step, loss, isBest }: Extract<TrainerEvent, { type: 'evaluation' }>): EventDraft[] {
+  #evaluation({ step, loss, isBest }: Omit<Extract<TrainerEvent, { type: 'evaluation' }>, 'type'>): EventDraft[] {
     if (step <= this.#toldEvaluation) return [];
     this.#toldEvaluation = step;
     const message = `Step ${step}/${this.#steps}: validation loss=${loss.toFixed(4)}${isBest ? ', the best so far' : ''}`;

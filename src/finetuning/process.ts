@@ -8,12 +8,13 @@ import { readAlone } from '../adapter/alone.js';
 import { AppError } from '../errors.js';
 import { serveParent } from '../runtime/parent.js';
 import { hasCheckpoint } from '../training/checkpoint.js';
+import { type LogLine, readLog } from '../training/log.js';
 import { parseTrainOptions, type TrainOptions } from '../training/options.js';
 import { prepare } from '../training/prepare.js';
 import { release } from '../training/release.js';
-import { CHECKPOINT_FILE, run } from '../training/run.js';
+import { CHECKPOINT_FILE, LOG_FILE, run } from '../training/run.js';
 import { diskFull } from './files.js';
-import type { StopCommand, TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
+import type { PastLine, StopCommand, TrainCommand, TrainerEvent, TrainingTask } from './protocol.js';
 import { unpack } from './unpack.js';
 
 /** What a multiplier of 1 is: `graft train`'s own default. */
@@ -21,6 +22,8 @@ const LEARNING_RATE = 2e-3;
 const EVALUATIONS = 10;
 /** What a kill costs at most: files of a few megabytes are written as often. */
 const STEPS_A_CHECKPOINT = 20;
+/** Lines of a log that are told again: what is done between the end of a server and that of its trainer. */
+const PAST_LINES = 200;
 /** Rows that are told of those that cannot be used. */
 const TOLD_ROWS = 20;
 
@@ -66,8 +69,10 @@ async function train(task: TrainingTask, signal: AbortSignal): Promise<void> {
       parameters: model.parameters.values.length,
       bad: bad.slice(0, TOLD_ROWS).map(({ origin, reason }) => `${origin} ${reason}`),
     });
+    // A run that goes on cuts it back to its checkpoint.
+    const log = await readLog(join(runFolder(task), LOG_FILE));
     const result = await run(prepared, options, runFolder(task), signal, {
-      onResume: (step) => parent.send({ type: 'resumed', step }),
+      onResume: (step) => parent.send({ type: 'resumed', step, past: pastOf(log, step) }),
       onStep: ({ step, loss, learningRate, secondsLeft }) => parent.send({ type: 'step', step, loss, learningRate, secondsLeft }),
       onEvaluation: (step, { loss }, isBest) => parent.send({ type: 'evaluation', step, loss, isBest }),
     });
@@ -78,6 +83,15 @@ async function train(task: TrainingTask, signal: AbortSignal): Promise<void> {
   } finally {
     await prepared.close();
   }
+}
+
+function pastOf(log: readonly LogLine[], step: number): PastLine[] {
+  const past = log.filter((line) => line.step <= step).slice(-PAST_LINES);
+  return past.map((line) =>
+    'loss' in line
+      ? { step: line.step, loss: line.loss, learningRate: line.learning_rate }
+      : { step: line.step, validationLoss: line.validation_loss },
+  );
 }
 
 interface Data {

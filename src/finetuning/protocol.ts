@@ -34,6 +34,11 @@ export interface StopCommand {
   readonly type: 'stop';
 }
 
+/** A step's loss, or an evaluation's. */
+export type PastLine =
+  | { readonly step: number; readonly loss: number; readonly learningRate: number }
+  | { readonly step: number; readonly validationLoss: number };
+
 export type TrainerEvent =
   | { readonly type: 'ready' }
   | {
@@ -43,7 +48,8 @@ export type TrainerEvent =
       readonly parameters: number;
       readonly bad: readonly string[];
     }
-  | { readonly type: 'resumed'; readonly step: number }
+  /** `past`: the last that was done before, of which the server that ended may not have heard all. */
+  | { readonly type: 'resumed'; readonly step: number; readonly past: readonly PastLine[] }
   | {
       readonly type: 'step';
       readonly step: number;

@@ -23,8 +23,21 @@ test('what was told before a restart is not told again', () => {
   const before = steps(new Narrator(10, []), 1, 7);
   const kept = before.map((draft, index): JobEvent => ({ id: `ftevent-${index}`, createdAt: 0, ...draft }));
   const after = new Narrator(10, kept);
-  expect(after.tell({ type: 'resumed', step: 5 })[0]?.message).toBe('Training goes on after step 5 of 10');
+  expect(after.tell({ type: 'resumed', step: 5, past: [] })[0]?.message).toBe('Training goes on after step 5 of 10');
   expect(steps(after, 6, 10).map(({ data }) => data?.['step'])).toEqual([8, 9, 10]);
+});
+
+test('what was done after the server had ended is told when it goes on, and only that', () => {
+  const before = steps(new Narrator(10, []), 1, 3);
+  const kept = before.map((draft, index): JobEvent => ({ id: `ftevent-${index}`, createdAt: 0, ...draft }));
+  const done = [2, 3, 4, 5].map((number) => ({ step: number, loss: 1, learningRate: 0.01 }));
+  const past = [...done, { step: 5, validationLoss: 0.5 }];
+  expect(new Narrator(10, kept).tell({ type: 'resumed', step: 5, past }).map(({ message }) => message)).toEqual([
+    'Step 4/10: training loss=1.0000',
+    'Step 5/10: training loss=1.0000',
+    'Step 5/10: validation loss=0.5000',
+    'Training goes on after step 5 of 10',
+  ]);
 });
 
 test('evaluations have their own loss, and rows that cannot be used are a warning', () => {
