@@ -50,6 +50,8 @@ export interface FrontGauges {
   readonly maxBatch: number;
   /** Adapters from elsewhere on this disk; null where none come from elsewhere. */
   readonly disk: { readonly bytes: number; readonly maxBytes: number } | null;
+  /** Published adapters; 0 without a store. */
+  readonly storeBytes: number;
 }
 
 /** A metric as the documentation lists it. */
@@ -127,6 +129,18 @@ export class Metrics {
   readonly #diskMisses = this.#counter('adapter_disk_misses_total', 'Requests that waited for the source of an adapter');
   readonly #diskEvictions = this.#counter('adapter_disk_evictions_total', 'Adapters removed from the disk to make room');
 
+  readonly #uploads = this.#counter(
+    'adapter_uploads_total',
+    'Adapters that somebody wanted to publish, by outcome (ok or an error code)',
+    ['outcome'],
+  );
+  readonly #shadows = this.#counter(
+    'adapter_shadow_requests_total',
+    'Requests that a shadow could run behind: ok, failed, dropped',
+    ['outcome'],
+  );
+  readonly #storeBytes = this.#gauge('adapter_store_bytes', 'Bytes of the adapters that were published to this server');
+
   readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
   readonly #visionBytes = this.#gauge('vision_cache_bytes', 'Memory that image features take');
@@ -157,16 +171,8 @@ export class Metrics {
 
   readonly #finetuningJobs = this.#gauge('finetuning_jobs', 'Fine-tuning jobs that are known, by state', ['state']);
   readonly #finetuningSteps = this.#counter('finetuning_steps_total', 'Updates of fine-tuning jobs');
-  readonly #finetuningTokens = this.#counter(
-    'finetuning_tokens_total',
-    'Caption tokens that finished fine-tuning jobs learned from',
-  );
-  readonly #finetuningSeconds = this.#histogram(
-    'finetuning_job_seconds',
-    'From the start of a fine-tuning job to its end, by how it ended',
-    JOB_SECONDS,
-    ['state'],
-  );
+  readonly #finetuningTokens = this.#counter('finetuning_tokens_total', 'Tokens that finished fine-tuning jobs learned from');
+  readonly #finetuningSeconds = this.#histogram('finetuning_job_seconds', 'Training of jobs', JOB_SECONDS, ['state']);
 
   readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
   readonly #byAdapter = {
@@ -295,13 +301,20 @@ export class Metrics {
     for (const [state, count] of Object.entries(counts)) this.#finetuningJobs.set({ state }, count);
   }
 
-  finetuningStep(): void {
-    this.#finetuningSteps.inc();
-  }
+  readonly finetuningStep = (): void => this.#finetuningSteps.inc();
 
   finetuningEnded(state: FinalStatus, seconds: number, tokens: number): void {
     this.#finetuningSeconds.observe({ state }, seconds);
     this.#finetuningTokens.inc(tokens);
+  }
+
+  /** Somebody wanted to publish an adapter. */
+  adapterUploaded(outcome: 'ok' | ErrorCode): void {
+    this.#uploads.inc({ outcome });
+  }
+
+  shadowed(outcome: 'ok' | 'failed' | 'dropped'): void {
+    this.#shadows.inc({ outcome });
   }
 
   /** `tenant`: the name of a configured one, here and below. */
@@ -336,6 +349,7 @@ export class Metrics {
       this.#adapterBytes.set({ tier: 'disk' }, front.disk.bytes);
       this.#adapterCapacity.set({ tier: 'disk' }, front.disk.maxBytes);
     }
+    this.#storeBytes.set(front.storeBytes);
     this.#adaptersResident.set(engine.adapterResident);
     this.#adaptersRegistered.set(front.adaptersRegistered);
     this.#adapterLeases.set(engine.adapterLeases);

@@ -21,8 +21,9 @@ import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openTracing } from '../tracing.js';
-import { createFinetuning } from './finetuning.js';
+import { checkFinetuning, createFinetuning } from './finetuning.js';
 import { openQuotas } from './quotas.js';
+import { openStore, startLifecycle } from './store.js';
 import { type Access, openAccess } from './tenants.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
@@ -69,8 +70,9 @@ export async function startServer(
   const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
-  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
-  const finetuning = createFinetuning(config, { seesImages: processor !== null, registry, env, metrics, log });
+  const store = await openStore(config);
+  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources, store);
+  checkFinetuning(config, store, registry);
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -111,6 +113,8 @@ export async function startServer(
   const { imageHosts, imageFetchMs, maxImageBytes } = config;
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
+  const lifecycle = store && startLifecycle(store, { config, engine, tokenizer, admission, metrics, log });
+  const finetuning = createFinetuning(config, { seesImages: processor !== null, lifecycle, registry, env, metrics, log });
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
   const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
@@ -122,6 +126,7 @@ export async function startServer(
     imagesReady,
     catalogue,
     sources,
+    lifecycle,
     tenants: access.tenants,
     finetuning,
     quotas,
@@ -138,15 +143,9 @@ export async function startServer(
   const close = (drainMs: number): Promise<void> => {
     closing ??= (async () => {
       admission.drain();
-      await server?.drain(drainMs);
-      await Promise.all([
-        engine.close(0),
-        images?.close(),
-        finetuning?.close(),
-        registry?.close(),
-        sources?.close(),
-        access.close(),
-      ]);
+      // What trains gets its time as requests do, and publishes nothing after that.
+      await Promise.all([server?.drain(drainMs), finetuning?.close()]);
+      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), access.close(), store?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
       await tracing?.close();

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
-import { locked } from '../hub/lock.js';
+import { locked } from '../tensor/lock.js';
 import { resolveSchedule, type Wishes } from './auto.js';
 import { RowChecker } from './checker.js';
 import { EventLog } from './events.js';

@@ -6,13 +6,14 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { AppError } from '../errors.js';
 import type { EventLog } from './events.js';
 import { diskFull, type TrainingFiles } from './files.js';
 import { type FinalStatus, isOver, type Job, type JobError, STATUSES, type Status } from './job.js';
 import { type EventDraft, Narrator, words } from './narrator.js';
 import type { TrainerEvent, TrainingTask } from './protocol.js';
-import type { Publisher } from './publisher.js';
+import type { Published, Publisher } from './publisher.js';
 import { TenantQueue } from './queue.js';
 import type { Records } from './records.js';
 import { type Environment, Trainer } from './trainer.js';
@@ -56,6 +57,8 @@ interface Turn {
 
 const GRACE_MS = 10_000;
 const MAX_ATTEMPTS = 3;
+const PUBLISH_ATTEMPTS = 10;
+const PUBLISH_AGAIN_MS = 3_000;
 /** Failures that a job's owner can do something about; of others they are told that there was one. */
 const TOLD = new Set(['invalid_config', 'invalid_data', 'training_diverged', 'adapter_invalid', 'conflict', 'disk_full']);
 
@@ -221,9 +224,24 @@ export class Runner {
 
   async #publish({ id, result, tenant }: Job, turn: Turn, folder: string, tokens: number): Promise<void> {
     turn.isPublishing = true;
-    const published = await this.#publisher.publish(result, folder, tenant);
+    const published = await this.#published(result, folder, tenant);
+    // What is closing leaves it to the next server, which has nothing to train any more.
+    if (!published) return;
     await this.#tell(id, words('info', `New fine-tuned model created: ${result}`));
     await this.#end(id, 'succeeded', { published, trainedTokens: tokens }, words('info', 'The job has successfully completed'));
+  }
+
+  /** A place that is busy is asked again: an hour of training must not be lost to a second. undefined where this server ends meanwhile. */
+  async #published(name: string, folder: string, by: string): Promise<Published | undefined> {
+    for (let attempt = 1; !this.#isClosing; attempt++) {
+      try {
+        return await this.#publisher.publish(name, folder, by);
+      } catch (error) {
+        if (attempt === PUBLISH_ATTEMPTS || !(error instanceof AppError && error.retryable)) throw error;
+        await setTimeout(PUBLISH_AGAIN_MS, undefined, { ref: false });
+      }
+    }
+    return undefined;
   }
 
   #taskOf(job: Job): TrainingTask {

@@ -24,6 +24,8 @@ import { exchangeOf, openExchange } from './exchange.js';
 import { fileRoutes } from './files.js';
 import { finetuningRoutes } from './finetuning.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
+import { lifecycleRoutes } from './lifecycle.js';
+import { loraRoutes } from './lora.js';
 import { IMAGE_PATH } from './messages.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
 import { imageBody, imageJsonBody, jsonBody } from './multipart.js';
@@ -84,6 +86,8 @@ export function routes(services: Services): Route[] {
     get('/v1/models', 'tenant', modelsAbout, modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelAbout, modelRoute(services)),
     get('/v1/adapters', 'tenant', adaptersAbout, adaptersRoute(services)),
+    ...lifecycleRoutes(services),
+    ...loraRoutes(services),
     ...fileRoutes(services),
     ...finetuningRoutes(services),
     get('/health/live', 'open', liveAbout, liveRoute),

@@ -6,12 +6,12 @@ import type { Finetuning, Order } from '../finetuning/finetuning.js';
 import type { Job, JobEvent } from '../finetuning/job.js';
 import { exchangeOf } from './exchange.js';
 import { fileOf, idOf, isOf, required } from './files.js';
-import { Scope } from './generation.js';
 import { type JobAsk, parseJob } from './hyperparameters.js';
 import { jsonBody } from './multipart.js';
 import { listBody, type PageQuery, page } from './page.js';
 import type { Route } from './route.js';
 import { check, show, type Values } from './schema.js';
+import { Scope } from './scope.js';
 import type { Services } from './services.js';
 import { cancelAbout, createAbout, eventsAbout, JOBS_QUERY, jobAbout, listJobsAbout } from './tuning.js';
 

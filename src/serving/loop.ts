@@ -27,6 +27,9 @@ import { admit } from './scheduler.js';
 /** Gauges travel at most this often, unless asked for. */
 const GAUGES_EVERY_MS = 250;
 
+/** What is done between steps; checks are none of the loop's business. */
+export type LoopCommand = Exclude<EngineCommand, { readonly type: 'check' }>;
+
 export interface LoopOptions {
   readonly vocabulary: Vocabulary;
   /** Prompt tokens of one step. */
@@ -81,7 +84,7 @@ export class ServingLoop {
     };
   }
 
-  handle(command: EngineCommand): void {
+  handle(command: LoopCommand): void {
     switch (command.type) {
       case 'generate':
         for (const request of command.requests) this.#accept(request, command.image);

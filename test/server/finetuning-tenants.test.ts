@@ -1,5 +1,5 @@
 /** Whose files and jobs are whose: to everybody else they are what never was, word for word. */
-import { rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import type OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -31,7 +31,12 @@ beforeAll(async () => {
   folder = await makeTinyFolder(['first']);
   rows = rowsOf(await colours());
   const maxTrainingBytes = String(3 * (Buffer.byteLength(rows) + 64 * 1024));
-  const flags = { ...tinyFlags(folder), finetuning: path.join(folder, 'finetuning'), maxTrainingBytes };
+  const flags = {
+    ...tinyFlags(folder),
+    finetuning: path.join(folder, 'finetuning'),
+    store: path.join(folder, 'store'),
+    maxTrainingBytes,
+  };
   server = await startServer(await loadConfig({ flags, env: {}, folder }), {}, { tenants: TENANTS });
   await server.ready;
 });
@@ -88,15 +93,23 @@ describe('a file and a job of one tenant', () => {
     const training_file = await upload(other, rows);
     await expect(create({ training_file, model: 'acme/dogs' })).rejects.toMatchObject({ status: 404, code: 'adapter_not_found' });
     await other.files.delete(training_file);
-    expect((await as('ops').fineTuning.jobs.list()).data.map(({ id }) => id)).toEqual([job]);
+    expect((await as('ops').fineTuning.jobs.list()).data.map(({ id }) => id)).toContain(job);
   });
 
-  test('make an adapter of that tenant’s own, in its part of the folder', async () => {
-    const done = await as('acme').fineTuning.jobs.retrieve(job);
-    expect(done).toMatchObject({ fine_tuned_model: 'acme/dogs', organization_id: 'acme' });
-    expect((await stat(path.join(folder, 'adapters/acme/dogs/adapter.json'))).isFile()).toBe(true);
-    expect((await as('acme').models.retrieve('acme/dogs')).id).toBe('acme/dogs');
+  test('make an adapter of that tenant’s own in the store, and another of the same name a version of it', async () => {
+    const client = as('acme');
+    const done = await client.fineTuning.jobs.retrieve(job);
+    expect(done).toMatchObject({ fine_tuned_model: 'acme/dogs', organization_id: 'acme', graft: { version: 1 } });
+    expect((await client.models.retrieve('acme/dogs')).id).toBe('acme/dogs');
     await expect(as('globex').models.retrieve('acme/dogs')).rejects.toMatchObject({ status: 404 });
+    const next = await begin(client, { training_file: file, model: 'acme/dogs', suffix: 'dogs' }, { steps: 1 });
+    expect(await over(client, next.id)).toMatchObject({
+      status: 'succeeded',
+      graft: { version: 2, from: { name: 'acme/dogs' } },
+    });
+    const headers = { authorization: 'Bearer key-of-acme' };
+    const adapter: unknown = await (await fetch(`${server.url}/v1/adapters/acme/dogs`, { headers })).json();
+    expect(adapter).toMatchObject({ current: 2, versions: [{ version: 1 }, { version: 2 }] });
   });
 });
 

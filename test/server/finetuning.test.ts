@@ -295,7 +295,9 @@ test('a server that has nowhere to put adapters refuses to begin', async () => {
   const cwd = process.cwd();
   process.chdir(folder);
   try {
-    await expect(startServer(await loadConfig({ flags, env: {}, folder }))).rejects.toThrow('finetuning: Expected --adapters');
+    await expect(startServer(await loadConfig({ flags, env: {}, folder }))).rejects.toThrow(
+      'finetuning: Expected --store or --adapters',
+    );
   } finally {
     process.chdir(cwd);
     await rm(folder, { recursive: true });

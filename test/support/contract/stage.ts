@@ -6,14 +6,14 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { type RunningServer, startServer } from '../../../src/cli/serve.js';
 import { type ConfigKey, loadConfig } from '../../../src/config.js';
-import { AppError } from '../../../src/errors.js';
+import { AppError, type ErrorCode } from '../../../src/errors.js';
 import { Finetuning } from '../../../src/finetuning/finetuning.js';
 import { FolderPublisher } from '../../../src/finetuning/publisher.js';
 import { Admission } from '../../../src/http/admission.js';
 import { createApp } from '../../../src/http/app.js';
 import { Catalogue } from '../../../src/http/catalogue.js';
 import { Quotas } from '../../../src/http/quotas.js';
-import type { Services } from '../../../src/http/services.js';
+import type { Lifecycle, Services } from '../../../src/http/services.js';
 import { Metrics } from '../../../src/metrics.js';
 import { Quota, type Store } from '../../../src/tenants/quota.js';
 import { NO_LIMITS, Tenant } from '../../../src/tenants/tenant.js';
@@ -52,16 +52,26 @@ function waitingTuning(): Finetuning {
   return new Finetuning(settings, publisher, { changed: nothing, stepped: nothing, ended: nothing, note: nothing });
 }
 
+const CONFIG = await loadConfig({ flags: {}, env: {}, folder: '.' });
+
+/** A store in which nothing is, and to which nothing can be published for this reason. */
+function lifecycleOf(code: ErrorCode): Pick<Services, 'lifecycle' | 'config'> {
+  const publisher = { publish: () => Promise.reject(new AppError(code, 'Not now')) };
+  const lifecycle = { store: { get: () => undefined }, publisher } as unknown as Lifecycle;
+  return { lifecycle, config: { ...CONFIG, loraRoot: path.resolve('adapters') } };
+}
+
 const ready = {} as NonNullable<Services['engine']['info']>;
 
 /**
  * `locked` asks for keys; `broken` has a defect that every route with a key meets; `loading` has no engine yet; `full` lets nobody wait; `stopping` is
- * shutting down; `limited` has a tenant whose requests are counted, and `uncounted` cannot count them.
+ * shutting down; `bare` has no store; `limited` has a tenant whose requests are counted, and `uncounted` cannot count them.
  */
 const FRONTS: Readonly<
-  Record<'locked' | 'broken' | 'loading' | 'full' | 'stopping' | 'limited' | 'uncounted', () => Partial<Services>>
+  Record<'locked' | 'broken' | 'loading' | 'full' | 'stopping' | 'limited' | 'uncounted' | 'bare', () => Partial<Services>>
 > = {
   locked: () => ({
+    ...lifecycleOf('internal'),
     tenants: {
       isOpen: false,
       authenticate: (key) => {
@@ -78,16 +88,21 @@ const FRONTS: Readonly<
       },
     },
   }),
-  loading: () => ({ admission: new Admission({ waiting: 0, info: null }, 1), finetuning: waitingTuning() }),
-  full: () => ({ admission: new Admission({ waiting: 0, info: ready }, 0) }),
+  loading: () => ({
+    ...lifecycleOf('engine_unavailable'),
+    admission: new Admission({ waiting: 0, info: null }, 1),
+    finetuning: waitingTuning(),
+  }),
+  full: () => ({ ...lifecycleOf('queue_full'), admission: new Admission({ waiting: 0, info: ready }, 0) }),
   stopping: () => {
     const admission = new Admission({ waiting: 0, info: ready }, 1);
     admission.drain();
     const finetuning = waitingTuning();
     void finetuning.close();
-    return { admission, finetuning };
+    return { ...lifecycleOf('internal'), admission, finetuning };
   },
   limited: () => ({ tenants: SLOW }),
+  bare: () => ({}),
   uncounted: () => ({
     tenants: SLOW,
     quotas: quotasOf({ use: () => Promise.reject(new Error('away')), close: () => undefined }),
@@ -96,12 +111,11 @@ const FRONTS: Readonly<
 
 type Front = keyof typeof FRONTS;
 
-const CONFIG = await loadConfig({ flags: {}, env: {}, folder: '.' });
-
 /** What routes are made of where nothing is computed. */
 export function partsOf(parts: Partial<Services>): Services {
   const given: Partial<Services> = {
     config: CONFIG,
+    lifecycle: null,
     backbone: 'none',
     template: null,
     quotas: quotasOf(null),
@@ -161,8 +175,11 @@ export class Stage {
         sourceTimeoutMs: '2000',
         finetuning: path.join(folder, 'finetuning'),
         maxTrainingBytes: '8MB',
+        store: path.join(folder, 'store'),
+        maxAdapterBytes: '300KB',
+        loraRoot: path.join(folder, 'adapters'),
       }),
-      start({ adapterCacheBytes: '1' }),
+      start({ adapterCacheBytes: '1', store: path.join(folder, 'tight'), loraRoot: path.join(folder, 'adapters') }),
     ]);
     const fronts = await Promise.all(
       (Object.keys(FRONTS) as Front[]).map(async (name) => [name, await listen(FRONTS[name]())] as const),
@@ -173,6 +190,11 @@ export class Stage {
   /** The URL of a route. */
   at(name: Name, route: string): string {
     return `${this.#urls.get(name)}${route}`;
+  }
+
+  /** An adapter of `main`, as it lies there. */
+  adapter(name: string): string {
+    return path.join(this.#folder, 'adapters', name);
   }
 
   /** The engine of `main`, to be killed. */

@@ -35,9 +35,9 @@ const wishOf = (training_file: string, more: object = {}): object => {
   return { training_file, model: 'tiny', graft: { steps: 1_000_000 }, ...more };
 };
 
-function create(stage: Stage, file: string): Promise<string> {
+function create(stage: Stage, file: string, more: object = {}): Promise<string> {
   const headers = { 'content-type': 'application/json' };
-  return idOf(fetch(stage.at('main', JOBS), { method: 'POST', headers, body: JSON.stringify(wishOf(file)) }));
+  return idOf(fetch(stage.at('main', JOBS), { method: 'POST', headers, body: JSON.stringify(wishOf(file, more)) }));
 }
 
 const asking =
@@ -115,7 +115,11 @@ export const TUNING_CALLS: Readonly<Record<string, Calls>> = {
       payload_too_large: asking({ metadata: { text: 'a'.repeat(1_100_000) } }),
       adapter_not_found: asking({ model: 'nobody' }),
       adapter_invalid: asking({ model: 'broken' }),
-      conflict: asking({ suffix: 'english' }),
+      conflict: async (stage) => {
+        const { file } = await jobIn(stage);
+        await create(stage, file, { suffix: 'twice' });
+        return { url: stage.at('main', JOBS), body: wishOf(file, { suffix: 'twice' }) };
+      },
       queue_full: async (stage) => {
         const { file } = await jobIn(stage);
         for (let count = 1; count < MAX_PENDING; count++) await create(stage, file);

@@ -8,12 +8,10 @@ const CHUNK_BYTES = 64_000;
 
 let server: HttpServer;
 let socket: Socket;
-let received: number;
-let isClosed: boolean;
+let line: { received: number; isClosed: boolean };
 beforeEach(async () => {
-  received = 0;
-  isClosed = false;
-  server = await HttpServer.listen((req) => req.on('data', (chunk: Buffer) => (received += chunk.byteLength)), {
+  line = { received: 0, isClosed: false };
+  server = await HttpServer.listen((req) => req.on('data', (chunk: Buffer) => (line.received += chunk.byteLength)), {
     host: '127.0.0.1',
     port: 0,
   });
@@ -22,7 +20,7 @@ beforeEach(async () => {
   socket = connect(Number(port), hostname);
   socket.on('error', () => undefined);
   socket.on('close', () => {
-    isClosed = true;
+    line.isClosed = true;
   });
   await once(socket, 'connect');
   socket.write('PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n');
@@ -34,16 +32,16 @@ afterEach(() => {
 });
 
 async function send(chunks: number): Promise<void> {
-  const expected = received + chunks * CHUNK_BYTES;
+  const expected = line.received + chunks * CHUNK_BYTES;
   for (let chunk = 0; chunk < chunks; chunk++) socket.write(Buffer.alloc(CHUNK_BYTES));
-  while (received < expected) await new Promise((resolve) => setImmediate(resolve));
+  while (line.received < expected) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Whether the line is still there after so long; what the system has to say of it is waited for. */
 async function outlives(ms: number): Promise<boolean> {
   vi.advanceTimersByTime(ms);
-  for (let turns = 0; turns < 100 && !isClosed; turns++) await new Promise((resolve) => setImmediate(resolve));
-  return !isClosed;
+  for (let turns = 0; turns < 100 && !line.isClosed; turns++) await new Promise((resolve) => setImmediate(resolve));
+  return !line.isClosed;
 }
 
 it('one that sends nothing is cut off after a minute', async () => {
