@@ -172,7 +172,7 @@ export class Metrics {
   readonly #finetuningJobs = this.#gauge('finetuning_jobs', 'Fine-tuning jobs that are known, by state', ['state']);
   readonly #finetuningSteps = this.#counter('finetuning_steps_total', 'Updates of fine-tuning jobs');
   readonly #finetuningTokens = this.#counter('finetuning_tokens_total', 'Tokens that finished fine-tuning jobs learned from');
-  readonly #finetuningSeconds = this.#histogram('finetuning_job_seconds', 'Training of jobs', JOB_SECONDS, ['state']);
+  readonly #finetuningSeconds = this.#histogram('finetuning_job_seconds', 'Time of a fine-tuning job', JOB_SECONDS, ['state']);
 
   readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
   readonly #byAdapter = {
