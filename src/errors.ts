@@ -23,7 +23,8 @@ const TABLE = {
   foreign_host: {
     status: 403,
     type: 'authentication_error',
-    meaning: 'A server without tenants, which is for its own machine, was asked under a name that is not one of it.',
+    meaning:
+      'A server without tenants, which is for its own machine, was asked under a name that is not one of it, or by a page from elsewhere.',
   },
   invalid_request: {
     status: 400,

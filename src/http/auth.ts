@@ -36,6 +36,13 @@ export function ownNamesOnly(req: Request, _res: Response, next: NextFunction): 
       'foreign_host',
       `Expected a request to this machine (127.0.0.1, localhost) but received one to ${host.slice(0, 200)}: a server that others may ask has --tenants, or --open`,
     );
+  // A page from elsewhere cannot read what it is answered, but could ask for changes, under this machine's own name.
+  const origin = req.get('origin');
+  if (origin !== undefined && !isLoopback(URL.canParse(origin) ? new URL(origin).hostname.replace(/^\[|\]$/g, '') : ''))
+    throw new AppError(
+      'foreign_host',
+      `Expected a request of this machine's own but received one of a page of ${origin.slice(0, 200)}`,
+    );
   next();
 }
 

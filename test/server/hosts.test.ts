@@ -56,3 +56,21 @@ test.each([
 test('who opened the server to all has opened it under every name', async () => {
   expect(await askedAs(open, '/v1/adapters', 'graft.example')).toEqual({ status: 200, code: undefined });
 });
+
+test.each([
+  ['http://localhost:3000', 200],
+  ['http://127.0.0.1:8080', 200],
+  ['http://[::1]:8080', 200],
+  ['https://elsewhere.example', 403],
+  ['https://localhost.example', 403],
+  ['null', 403],
+])('a page of %s may ask for a change: %d', async (origin, status) => {
+  const ask = (server: TinyServer) =>
+    fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { origin, 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'tiny', prompt: 'a', max_tokens: 1 }),
+    });
+  expect((await ask(own)).status).toBe(status);
+  expect((await ask(open)).status).toBe(200);
+});

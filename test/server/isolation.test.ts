@@ -3,6 +3,9 @@
  * asked, and is then tried with a neighbour's key. What it answers of another tenant's things must be, to the byte, what it answers of things that
  * never were. Things that are no adapters, or do not outlive what is asked, are made by the case itself (`things`, `pairs`).
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestFolder } from '../../src/adapter/digest.js';
 import { loadConfig } from '../../src/config.js';
@@ -10,6 +13,7 @@ import { routes } from '../../src/http/app.js';
 import type { Route } from '../../src/http/route.js';
 import type { Services } from '../../src/http/services.js';
 import { formOf, noisePng } from '../support/server.js';
+import { tarOfFolder } from '../support/tar.js';
 import { bearer, metricAs, startTenantServer, type TenantServer } from '../support/tenants.js';
 
 interface Ask {
@@ -86,6 +90,12 @@ const CASES: Readonly<Record<string, Case>> = {
     asks: (name) => [{ path: `/v1/models/${name}` }, { path: `/v1/models/${encodeURIComponent(name)}` }],
   },
   'get /v1/adapters': { kind: 'list', asks: [{ path: '/v1/adapters' }] },
+  'get /v1/adapters/*name': ofName('GET', ''),
+  'put /v1/adapters/*name': ofName('PUT', '', '?current=false'),
+  'delete /v1/adapters/*name': ofName('DELETE', '@1', ''),
+  ...verbs('rollback', 'split', 'shadow', 'promote', 'pin', 'unpin', 'preload'),
+  'post /v1/load_lora_adapter': { kind: 'admin', asks: [json('/v1/load_lora_adapter', {})] },
+  'post /v1/unload_lora_adapter': { kind: 'admin', asks: [json('/v1/unload_lora_adapter', {})] },
   'get /health/live': { kind: 'open', asks: [{ path: '/health/live' }] },
   'get /health/ready': { kind: 'open', asks: [{ path: '/health/ready' }] },
   'get /metrics': { kind: 'admin', asks: [{ path: '/metrics' }] },
@@ -104,6 +114,14 @@ const CASES: Readonly<Record<string, Case>> = {
   ),
 };
 
+function ofName(method: string, ...endings: readonly string[]): Case {
+  return { kind: 'named', asks: (name) => endings.map((ending) => ({ path: `/v1/adapters/${name}${ending}`, method })) };
+}
+
+function verbs(...words: readonly string[]): Record<string, Case> {
+  return Object.fromEntries(words.map((word) => [`post /v1/adapters/*name\\:${word}`, ofName('POST', `:${word}`)]));
+}
+
 function pages(...paths: readonly string[]): Record<string, Case> {
   return Object.fromEntries(paths.map((path) => [`get ${path}`, { kind: 'open', asks: [{ path }] }]));
 }
@@ -121,8 +139,10 @@ const SECRETS = ['acme', 'zq-there', 'zq-theirs', 'zq-shared'];
 const TABLE = await tableOf();
 let server: TenantServer;
 let digests: readonly string[];
+let store: string;
 beforeAll(async () => {
   png = await noisePng();
+  store = await mkdtemp(path.join(tmpdir(), 'graft-store-'));
   server = await startTenantServer(
     ['acme/zq-there', 'acme/zq-second', 'zq-theirs', 'zq-shared', 'zq-mine/own'],
     {
@@ -130,13 +150,24 @@ beforeAll(async () => {
       'zq-mine': '',
       ops: 'admin: true',
     },
-    { defaultAdapter: 'zq-theirs' },
+    { defaultAdapter: 'zq-theirs', store },
   );
+  // One of those that are there is there twice: in the folder, and published.
+  const name = 'acme/zq-there';
+  const published = await fetch(`${server.url}/v1/adapters/${name}`, {
+    method: 'PUT',
+    body: Buffer.from(await tarOfFolder(`${server.folder}/adapters/${name}`)),
+    headers: { ...bearer(keyOf('acme')), 'content-type': 'application/x-tar' },
+  });
+  expect(published.status).toBe(201);
   digests = await Promise.all(
     ['acme/zq-there', 'zq-theirs'].map(async (name) => (await digestFolder(`${server.folder}/adapters/${name}`)).digest),
   );
 });
-afterAll(() => server.close());
+afterAll(async () => {
+  await server.close();
+  await rm(store, { recursive: true });
+});
 
 /** The routes of a server, without one: nothing of theirs is called here. */
 async function tableOf(): Promise<readonly Route[]> {
