@@ -18,7 +18,7 @@ import type {
 import { TextStream } from '../serving/text.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
-import type { Exchange } from './exchange.js';
+import { type Exchange, partyOf } from './exchange.js';
 import type { Ask } from './schema.js';
 import type { Services } from './services.js';
 
@@ -245,6 +245,7 @@ export function checkPrompt(
 
 function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { adapter, promptOf }: Target): GenerateInput {
   return {
+    ...partyOf(scope.tenant),
     adapter: adapter?.ref ?? null,
     promptIds: tokenizer.encode(promptOf(adapter)),
     sampling,

@@ -1,7 +1,7 @@
 /** From a checked request to the engine: what every generating route does before its reply differs from the others. */
 import { AppError } from '../errors.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
-import type { Exchange } from './exchange.js';
+import { type Exchange, partyOf } from './exchange.js';
 import { Generation, type Scope, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
 import type { Ask } from './schema.js';
@@ -34,9 +34,13 @@ export async function submit(
       throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, {
         param: 'image',
       });
+    const party = partyOf(scope.tenant);
     // Adapters load while the image is decoded.
-    engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
-    const pixels = await images.decode(await pictureBytes(services, image, scope.signal), scope.signal);
+    engine.prefetch(
+      party,
+      targets.flatMap(({ adapter }) => adapter?.ref ?? []),
+    );
+    const pixels = await images.decode(await pictureBytes(services, image, scope.signal), scope.signal, party);
     return Generation.submit(services, ask, scope, pixels, targets);
   } catch (error) {
     throw scope.explain(error);

@@ -9,6 +9,7 @@ import { AdapterCache } from '../../../src/adapter/cache.js';
 import { type BackboneDescription, describeBackbone } from '../../../src/backbone/backbone.js';
 import { readBackbone } from '../../../src/backbone/manifest.js';
 import { Engine } from '../../../src/engine/engine.js';
+import { ALONE } from '../../../src/fairness/turns.js';
 import type { Pixels } from '../../../src/images/protocol.js';
 import type { Job } from '../../../src/serving/job.js';
 import { ServingLoop } from '../../../src/serving/loop.js';
@@ -79,7 +80,15 @@ class Running {
     pixels: Pixels | null = null,
   ) {
     const id = this.#nextId++;
-    const whole = { id, adapter: null, promptIds: [1, 7], deadlineMs: null, ...request, sampling: { ...SAMPLING, ...sampling } };
+    const whole = {
+      ...ALONE,
+      id,
+      adapter: null,
+      promptIds: [1, 7],
+      deadlineMs: null,
+      ...request,
+      sampling: { ...SAMPLING, ...sampling },
+    };
     this.#loop.handle({ type: 'generate', image: pixels, requests: [whole] });
     return id;
   }

@@ -1,0 +1,233 @@
+/**
+ * How tenants share the engine. Pure: no tensors, and of time only what it is told.
+ *
+ * Tokens decide whose turn it is (../fairness/turns.ts): prompt, image and generated ones, by weight. But turns alone would not keep a neighbour's flood
+ * from making everybody slow: a step of 32 rows takes ten times as long as one of one row, and between two steps somebody's image is encoded and
+ * somebody's prompt taken in. So while a tenant is there that asks for little, one that asks for more is limited:
+ * - only so many of its rows step, the oldest first; the others rest where they are, and lose nothing but time;
+ * - it begins (encodes an image, takes in a prompt) one thing a turn, and only for a small part of the time; more where it has had less than the other.
+ * The engine never waits: with nothing else to do, what is limited begins. A tenant alone has no limit at all, and two that ask for more than their
+ * share of the rows have none either: they take turns, and the batch is full.
+ */
+import { type Party, Turns } from '../fairness/turns.js';
+
+/** Of all rows, the part that may step where somebody asks for little; those who ask for more share it. */
+const SHORT_BATCH = 1 / 8;
+/** Of the time, the part that those who ask for more may take with beginning things, where others wait for their next token meanwhile. */
+const DUTY = 0.4;
+/** One row of so many is kept for a tenant that has none. */
+const ROWS_A_SPARE = 16;
+/** How long a tenant that has gone is still expected: from one request to the next. */
+const HOLD_MS = 250;
+/** Tokens, for weight 1, by which one may be behind: what asking for little is worth when it then asks for more. */
+const CREDIT_TOKENS = 512;
+/** Tokens, for weight 1, by which others may pass a request that waits for rows: then nobody begins until it has them. */
+export const PATIENCE_TOKENS = 512;
+
+/** What has rows, or wants them. */
+export interface Claimant extends Party {
+  /** Rows from its first step to its last. */
+  readonly width: number;
+}
+
+export interface Candidate extends Claimant {
+  /** Tokens of its prompt, the image's included. */
+  readonly tokens: number;
+  /** Adapter and image features are there. */
+  readonly ready: boolean;
+  /** Its image is still to be encoded. */
+  readonly wantsImage: boolean;
+}
+
+/** A tenant that is there, or was a moment ago. */
+interface Presence {
+  weight: number;
+  seenMs: number;
+  /** Rows that it has. */
+  held: number;
+  /** Rows of what is ready and waits. */
+  ready: number;
+  /** Rows of all that could go on now: those, and what waits for the encoder. */
+  demand: number;
+  /** Milliseconds that it took with beginning things and has not earned yet. */
+  debtMs: number;
+}
+
+interface Limit {
+  readonly rows: number;
+  /** Lowest tag of those who ask for less: who is below it is behind, and may begin. */
+  readonly front: number;
+}
+
+export class Shares {
+  readonly #turns = new Turns(CREDIT_TOKENS);
+  readonly #rows: number;
+  readonly #present = new Map<string, Presence>();
+  readonly #limits = new Map<string, Limit>();
+  #first: string | undefined;
+  /** More than one tenant has been here. */
+  #isShared = false;
+  #lookedMs = 0;
+  /** Nothing runs, and nothing has begun. */
+  #isEmpty = true;
+  /** Something has begun in this turn. */
+  #hasBegun = false;
+
+  /** `rows`: all that there are. */
+  constructor(rows: number) {
+    this.#rows = rows;
+  }
+
+  /** A request of this tenant is on its way. */
+  expect(party: Party, nowMs: number): void {
+    this.#presence(party).seenMs = nowMs;
+  }
+
+  /** Begins a turn: who is there, and who is limited. */
+  look(nowMs: number, running: Iterable<Claimant>, waiting: Iterable<Candidate>): void {
+    for (const presence of this.#present.values()) presence.held = presence.ready = presence.demand = 0;
+    this.#hasBegun = false;
+    this.#isEmpty = true;
+    for (const claimant of running) {
+      const presence = this.#meet(claimant, nowMs);
+      presence.held += claimant.width;
+      this.#isEmpty = false;
+    }
+    for (const candidate of waiting) {
+      if (!candidate.ready && !candidate.wantsImage) continue;
+      const presence = this.#meet(candidate, nowMs);
+      if (candidate.ready) presence.ready += candidate.width;
+    }
+    this.#turns.advance([...waiting].filter(({ ready, wantsImage }) => ready || wantsImage));
+    for (const [tenant, { seenMs }] of this.#present) if (nowMs - seenMs > HOLD_MS) this.#present.delete(tenant);
+    this.#limit(nowMs - this.#lookedMs);
+    this.#lookedMs = nowMs;
+  }
+
+  /** The one whose turn it is. */
+  first<P extends Party>(waiting: Iterable<P>): P | undefined {
+    return this.#turns.first(waiting);
+  }
+
+  tag({ tenant }: Party): number {
+    return this.#turns.tag(tenant);
+  }
+
+  /** Whether an image of this tenant may be encoded now. It is of use only where its row can follow. */
+  mayEncode({ tenant }: Party): boolean {
+    const limit = this.#limits.get(tenant);
+    if (!limit || this.#isEmpty) return true;
+    const { held = 0, ready = 0 } = this.#present.get(tenant) ?? {};
+    if (this.#isBehind(tenant, limit)) return ready === 0;
+    return held + ready < limit.rows && this.#canAfford(tenant);
+  }
+
+  /** Whether this one may join the batch now, if it fits. */
+  mayJoin({ tenant, width }: Claimant): boolean {
+    const limit = this.#limits.get(tenant);
+    if (!limit || this.#isEmpty) return true;
+    const held = this.#present.get(tenant)?.held ?? 0;
+    if (this.#isBehind(tenant, limit)) return true;
+    return (held === 0 || held + width <= limit.rows) && this.#canAfford(tenant);
+  }
+
+  /** Whether it fits into so many free rows. The last ones are for tenants that have none. */
+  fits({ tenant, width }: Claimant, freeRows: number): boolean {
+    const isKept = this.#isShared && (this.#present.get(tenant)?.held ?? 0) > 0;
+    return width <= freeRows - (isKept ? Math.floor(this.#rows / ROWS_A_SPARE) : 0);
+  }
+
+  /** It joins the batch. */
+  join(candidate: Candidate): void {
+    this.#turns.charge(candidate, candidate.tokens);
+    const presence = this.#presence(candidate);
+    presence.held += candidate.width;
+    presence.ready -= candidate.width;
+    this.#hasBegun = true;
+    this.#isEmpty = false;
+  }
+
+  /** So long everybody waited because these began. */
+  spend(parties: readonly Party[], ms: number): void {
+    for (const { tenant } of parties) {
+      this.#hasBegun = true;
+      const presence = this.#limits.has(tenant) ? this.#present.get(tenant) : undefined;
+      if (presence) presence.debtMs += ms / parties.length;
+    }
+  }
+
+  /** Tokens that were generated. */
+  charge(party: Party, tokens: number): void {
+    this.#turns.charge(party, tokens);
+  }
+
+  /** Which of the running ones do not step in this turn. They are to be given from the oldest to the newest; the oldest of a tenant always steps. */
+  resting<C extends Claimant>(running: Iterable<C>): Set<C> {
+    const resting = new Set<C>();
+    const stepping = new Map<string, number>();
+    for (const claimant of this.#limits.size > 0 ? running : []) {
+      const limit = this.#limits.get(claimant.tenant);
+      const rows = limit && !this.#isBehind(claimant.tenant, limit) ? limit.rows : Number.POSITIVE_INFINITY;
+      const before = stepping.get(claimant.tenant) ?? 0;
+      if (before > 0 && before + claimant.width > rows) resting.add(claimant);
+      else stepping.set(claimant.tenant, before + claimant.width);
+    }
+    return resting;
+  }
+
+  /** Whether it has had less than those who ask for less: then it is not held back. */
+  #isBehind(tenant: string, { front }: Limit): boolean {
+    return this.#turns.tag(tenant) < front;
+  }
+
+  #canAfford(tenant: string): boolean {
+    return !this.#hasBegun && (this.#present.get(tenant)?.debtMs ?? 0) <= 0;
+  }
+
+  #meet(claimant: Claimant, nowMs: number): Presence {
+    const presence = this.#presence(claimant);
+    presence.seenMs = nowMs;
+    presence.demand += claimant.width;
+    return presence;
+  }
+
+  #presence({ tenant, weight }: Party): Presence {
+    let presence = this.#present.get(tenant);
+    if (!presence) {
+      presence = { weight, seenMs: 0, held: 0, ready: 0, demand: 0, debtMs: 0 };
+      this.#present.set(tenant, presence);
+      this.#turns.arrive(tenant);
+    }
+    presence.weight = weight;
+    this.#first ??= tenant;
+    this.#isShared ||= tenant !== this.#first;
+    return presence;
+  }
+
+  /** Limits whoever asks for more, by weight, than somebody who asks for no more than its share. */
+  #limit(elapsedMs: number): void {
+    this.#limits.clear();
+    if (this.#present.size < 2) return;
+    const weights = [...this.#present.values()].reduce((sum, { weight }) => sum + weight, 0);
+    const order = Array.from(this.#present, ([tenant, presence]) => ({
+      tenant,
+      presence,
+      asked: presence.demand / presence.weight,
+    }));
+    order.sort((a, b) => a.asked - b.asked);
+    const short = Math.max(1, this.#rows * SHORT_BATCH) / weights;
+    let least = Number.POSITIVE_INFINITY;
+    let front = Number.POSITIVE_INFINITY;
+    let next = 0;
+    for (const { tenant, presence, asked } of order) {
+      for (let other = order[next]; other && other.asked < asked; other = order[++next]) {
+        if (other.asked > this.#rows / weights) break;
+        least = Math.min(least, other.asked);
+        front = Math.min(front, this.#turns.tag(other.tenant));
+      }
+      presence.debtMs = Math.max(0, presence.debtMs - (elapsedMs * DUTY * presence.weight) / weights);
+      const rows = Math.max(1, Math.floor(presence.weight * Math.max(short, least)));
+      if (least < Number.POSITIVE_INFINITY && presence.demand > rows) this.#limits.set(tenant, { rows, front });
+    }
+  }
+}
