@@ -36,10 +36,12 @@ export function jsonPayload(path: string, body: object): Payload {
 
 export class Client {
   readonly #url: string;
+  readonly #key: string | undefined;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 256 });
 
-  constructor(url: string) {
+  constructor(url: string, key?: string) {
     this.#url = url;
+    this.#key = key;
   }
 
   /** Drops every connection. */
@@ -89,7 +91,10 @@ export class Client {
   }
 
   #send(method: string, path: string, payload?: Payload, signal?: AbortSignal): Promise<IncomingMessage> {
-    const headers = payload ? { 'content-type': payload.contentType, 'content-length': payload.bytes.length } : {};
+    const headers = {
+      ...(payload ? { 'content-type': payload.contentType, 'content-length': payload.bytes.length } : {}),
+      ...(this.#key === undefined ? {} : { authorization: `Bearer ${this.#key}` }),
+    };
     return new Promise((resolve, reject) => {
       const sent = request(
         `${this.#url}${path}`,
