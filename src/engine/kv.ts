@@ -25,7 +25,7 @@ const SHRINK_FACTOR = 4;
 export class KvCache {
   readonly shape: KvShape;
   readonly #names: readonly string[];
-  /** In the order of the program's `fresh` output: layer by layer, keys before values. */
+  /** In the order of the program's `fresh` output: layer by layer, keys before values. At least as long as the capacity needs. */
   #buffers: Float32Array[];
   readonly #views = new Map<number, Readonly<Record<string, Tensor>>>();
   #capacity: number;
@@ -130,25 +130,44 @@ export class KvCache {
     return capacity;
   }
 
-  /** Buffers of another capacity, with what the first rows hold. Throws RangeError, and changes nothing, where memory does not suffice. */
+  /** Another capacity, with what the first rows hold. Throws RangeError, and changes nothing, where memory does not suffice. */
   #move(capacity: number, rows: number): void {
-    const { kvHeads, headDim } = this.shape;
-    const buffers = this.#allocate(capacity);
-    const stride = this.#capacity * headDim;
-    const kept = Math.min(this.#capacity, capacity) * headDim;
+    const { headDim } = this.shape;
+    const [from, to] = [this.#capacity * headDim, capacity * headDim];
+    const kept = Math.min(from, to);
+    const heads = Array.from({ length: rows * this.shape.kvHeads }, (_, head) => head);
+    // In place, the last one makes way first where all need more room.
+    if (to > from) heads.reverse();
+    const buffers = this.#fits(capacity) ? this.#buffers : this.#allocate(capacity);
     for (const [index, buffer] of buffers.entries()) {
       const old = this.#buffers[index] as Float32Array;
-      for (let head = 0; head < rows * kvHeads; head++)
-        buffer.set(old.subarray(head * stride, head * stride + kept), head * capacity * headDim);
+      for (const head of heads) {
+        if (old === buffer) buffer.copyWithin(head * to, head * from, head * from + kept);
+        else buffer.set(old.subarray(head * from, head * from + kept), head * to);
+      }
     }
     this.#capacity = capacity;
     this.#buffers = buffers;
     this.#views.clear();
   }
 
+  /**
+   * Whether the buffers will do for a capacity: large enough, and not so much larger that memory is wasted. Short and long rows come by turns,
+   * and buffers that are thrown away each time stay in memory until the garbage collector comes, several caches of them.
+   */
+  #fits(capacity: number): boolean {
+    const size = this.#sizeFor(capacity);
+    const length = this.#buffers[0]?.length ?? 0;
+    return size <= length && length <= size * SHRINK_FACTOR;
+  }
+
   #allocate(capacity: number): Float32Array[] {
+    return this.#names.map(() => new Float32Array(this.#sizeFor(capacity)));
+  }
+
+  #sizeFor(capacity: number): number {
     const { rows, kvHeads, headDim } = this.shape;
-    return this.#names.map(() => new Float32Array(rows * kvHeads * capacity * headDim));
+    return rows * kvHeads * capacity * headDim;
   }
 
   get #rowSize(): number {

@@ -92,6 +92,9 @@ export class SupervisedEngine implements EngineClient {
         name: 'engine process',
         entry: new URL('./process.js', import.meta.url),
         args: [JSON.stringify(options)],
+        // A step's logits are garbage a step later. They are outside of the heap, which hardly grows, so without this megabytes of them would
+        // lie there until it is next cleaned (bench/RESULTS.md, "precision").
+        execArgv: ['--max-semi-space-size=1'],
         readyTimeoutMs: READY_TIMEOUT_MS,
       },
       { onMessage: (event) => this.#receive(event), onExit: (reason) => this.#lost(reason) },
