@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { writeAdapter } from '../../src/adapter/write.js';
 import { describeBackbone } from '../../src/backbone/backbone.js';
 import { readBackbone } from '../../src/backbone/manifest.js';
-import { type RunningServer, startServer } from '../../src/cli/serve.js';
+import { type RunningServer, type ServerOptions, startServer } from '../../src/cli/serve.js';
 import { type ConfigKey, loadConfig } from '../../src/config.js';
 import { Gaussian, makeTinyBackbone } from './tiny.js';
 
@@ -22,10 +22,11 @@ export interface TinyServer {
 export async function startTinyServer(
   adapters: readonly string[],
   flags: Partial<Record<ConfigKey, string>> = {},
+  options: ServerOptions = {},
 ): Promise<TinyServer> {
   const folder = await makeTinyFolder(adapters);
   const config = await loadConfig({ flags: { ...tinyFlags(folder), ...flags }, env: {}, folder });
-  const server = await startServer(config);
+  const server = await startServer(config, process.env, options);
   await server.ready;
   const close = async (): Promise<void> => {
     await server.close();
@@ -174,9 +175,9 @@ export async function until(condition: () => Promise<boolean> | boolean): Promis
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
-/** The value of one series of /metrics. */
-export async function metric(url: string, series: string): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text();
+/** The value of one series of /metrics, asked for with this key. */
+export async function metric(url: string, series: string, key?: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`, key === undefined ? {} : { headers: { 'x-api-key': key } })).text();
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `));
   return line === undefined ? Number.NaN : Number(line.slice(series.length + 1));
 }
