@@ -3,9 +3,11 @@
  *
  * Tokens decide whose turn it is (../fairness/turns.ts): prompt, image and generated ones, by weight. But turns alone would not keep a neighbour's flood
  * from making everybody slow: a step of 32 rows takes ten times as long as one of one row, and between two steps somebody's image is encoded and
- * somebody's prompt taken in. So while a tenant is there that asks for little, one that asks for more is limited:
- * - only so many of its rows step, the oldest first; the others rest where they are, and lose nothing but time;
- * - it begins (encodes an image, takes in a prompt) one thing a turn, and only for a small part of the time; more where it has had less than the other.
+ * somebody's prompt taken in. So while a tenant is there that asks for little, one that asks for more and has had no less is limited:
+ * - none of its rows step beside the other's first tokens, and later only so many, the oldest first. Where rows come and go the bank is filled anew,
+ *   which costs more than they do. Rows that rest stay where they are, and lose nothing but time;
+ * - it begins (encodes an image, takes in a prompt) one thing a turn, and that only for a small part of the time in which the other has something to
+ *   do here.
  * The engine never waits: with nothing else to do, what is limited begins. A tenant alone has no limit at all, and two that ask for more than their
  * share of the rows have none either: they take turns, and the batch is full.
  */
@@ -13,14 +15,18 @@ import { type Party, Turns } from '../fairness/turns.js';
 
 /** Of all rows, the part that may step where somebody asks for little; those who ask for more share it. */
 const SHORT_BATCH = 1 / 8;
+/** Steps in a row that who asks for little has to itself: a caption. */
+const CALM_STEPS = 32;
 /** Of the time, the part that those who ask for more may take with beginning things, where others wait for their next token meanwhile. */
-const DUTY = 0.4;
+const DUTY = 0.3;
 /** One row of so many is kept for a tenant that has none. */
 const ROWS_A_SPARE = 16;
 /** How long a tenant that has gone is still expected: from one request to the next. */
 const HOLD_MS = 250;
 /** Tokens, for weight 1, by which one may be behind: what asking for little is worth when it then asks for more. */
 const CREDIT_TOKENS = 512;
+/** Tokens, for weight 1, behind those who ask for less from which on nothing of it rests. */
+const FAR_BEHIND_TOKENS = 256;
 /** Tokens, for weight 1, by which others may pass a request that waits for rows: then nobody begins until it has them. */
 export const PATIENCE_TOKENS = 512;
 
@@ -54,7 +60,9 @@ interface Presence {
 }
 
 interface Limit {
+  /** Rows that it may have where it wants to begin, and those that may step. */
   readonly rows: number;
+  readonly steps: number;
   /** Lowest tag of those who ask for less: who is below it is behind, and may begin. */
   readonly front: number;
 }
@@ -68,6 +76,8 @@ export class Shares {
   /** More than one tenant has been here. */
   #isShared = false;
   #lookedMs = 0;
+  /** Turns in a row in which somebody rested for another. */
+  #calm = 0;
   /** Nothing runs, and nothing has begun. */
   #isEmpty = true;
   /** Something has begun in this turn. */
@@ -161,23 +171,29 @@ export class Shares {
     this.#turns.charge(party, tokens);
   }
 
-  /** Which of the running ones do not step in this turn. They are to be given from the oldest to the newest; the oldest of a tenant always steps. */
+  /** Which of the running ones do not step in this turn. They are to be given from the oldest to the newest. */
   resting<C extends Claimant>(running: Iterable<C>): Set<C> {
     const resting = new Set<C>();
     const stepping = new Map<string, number>();
     for (const claimant of this.#limits.size > 0 ? running : []) {
-      const limit = this.#limits.get(claimant.tenant);
-      const rows = limit && !this.#isBehind(claimant.tenant, limit) ? limit.rows : Number.POSITIVE_INFINITY;
+      const steps = this.#stepsOf(claimant.tenant);
       const before = stepping.get(claimant.tenant) ?? 0;
-      if (before > 0 && before + claimant.width > rows) resting.add(claimant);
+      // A wide one steps as well: alone.
+      if (steps === 0 || (before > 0 && before + claimant.width > steps)) resting.add(claimant);
       else stepping.set(claimant.tenant, before + claimant.width);
     }
     return resting;
   }
 
-  /** Whether it has had less than those who ask for less: then it is not held back. */
-  #isBehind(tenant: string, { front }: Limit): boolean {
-    return this.#turns.tag(tenant) < front;
+  /** Whether it has had less than those who ask for less, by more than so many tokens. */
+  #isBehind(tenant: string, { front }: Limit, tokens = 0): boolean {
+    return this.#turns.tag(tenant) + tokens < front;
+  }
+
+  #stepsOf(tenant: string): number {
+    const limit = this.#limits.get(tenant);
+    if (!limit || this.#isBehind(tenant, limit, FAR_BEHIND_TOKENS)) return Number.POSITIVE_INFINITY;
+    return this.#isBehind(tenant, limit) ? limit.rows : limit.steps;
   }
 
   #canAfford(tenant: string): boolean {
@@ -207,6 +223,8 @@ export class Shares {
   /** Limits whoever asks for more, by weight, than somebody who asks for no more than its share. */
   #limit(elapsedMs: number): void {
     this.#limits.clear();
+    const calm = this.#calm;
+    this.#calm = 0;
     if (this.#present.size < 2) return;
     const weights = [...this.#present.values()].reduce((sum, { weight }) => sum + weight, 0);
     const order = Array.from(this.#present, ([tenant, presence]) => ({
@@ -218,16 +236,23 @@ export class Shares {
     const short = Math.max(1, this.#rows * SHORT_BATCH) / weights;
     let least = Number.POSITIVE_INFINITY;
     let front = Number.POSITIVE_INFINITY;
+    let isBusy = false;
+    let isStepping = false;
     let next = 0;
     for (const { tenant, presence, asked } of order) {
       for (let other = order[next]; other && other.asked < asked; other = order[++next]) {
         if (other.asked > this.#rows / weights) break;
         least = Math.min(least, other.asked);
         front = Math.min(front, this.#turns.tag(other.tenant));
+        isBusy ||= other.asked > 0;
+        isStepping ||= other.presence.held > 0;
       }
-      presence.debtMs = Math.max(0, presence.debtMs - (elapsedMs * DUTY * presence.weight) / weights);
+      const duty = isBusy ? (DUTY * presence.weight) / weights : 1;
+      presence.debtMs = Math.max(0, presence.debtMs - duty * elapsedMs);
       const rows = Math.max(1, Math.floor(presence.weight * Math.max(short, least)));
-      if (least < Number.POSITIVE_INFINITY && presence.demand > rows) this.#limits.set(tenant, { rows, front });
+      if (least === Number.POSITIVE_INFINITY || presence.demand <= rows) continue;
+      if (isStepping) this.#calm = calm + 1;
+      this.#limits.set(tenant, { rows, steps: isStepping && calm < CALM_STEPS ? 0 : rows, front });
     }
   }
 }

@@ -9,7 +9,7 @@ import { type Candidate, PATIENCE_TOKENS, Shares } from '../../../src/serving/sh
 
 const ROWS = 32;
 const PROMPT = 60;
-/** A quarter of the rows would be 8: rows of others that step beside who asks for little, of equal weight. */
+/** Rows of others that step beside who asks for little, of equal weight. */
 const SHORT = 2;
 
 interface Request extends Candidate {
