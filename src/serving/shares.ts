@@ -17,12 +17,16 @@ import { type Party, Turns } from '../fairness/turns.js';
 const SHORT_BATCH = 1 / 8;
 /** Steps in a row that who asks for little has to itself: a caption. */
 const CALM_STEPS = 32;
-/** Of the time, the part that those who ask for more may take with beginning things, where others wait for their next token meanwhile. */
-const DUTY = 0.3;
+/** Of the time, the part that those who ask for more may take with beginning things while one who asks for little has something to do here; by weight. */
+const DUTY_BESIDE = 0.2;
+/** The same while it is between two requests. */
+const DUTY_BETWEEN = 0.4;
 /** One row of so many is kept for a tenant that has none. */
 const ROWS_A_SPARE = 16;
 /** How long a tenant that has gone is still expected: from one request to the next. */
 const HOLD_MS = 250;
+/** How long a request that is on its way keeps others from beginning things: as long as an image takes to be decoded. */
+const EXPECT_MS = 20;
 /** Tokens, for weight 1, by which one may be behind: what asking for little is worth when it then asks for more. */
 const CREDIT_TOKENS = 512;
 /** Tokens, for weight 1, behind those who ask for less from which on nothing of it rests. */
@@ -49,6 +53,8 @@ export interface Candidate extends Claimant {
 interface Presence {
   weight: number;
   seenMs: number;
+  /** Until when something of it is expected. */
+  expectedMs: number;
   /** Rows that it has. */
   held: number;
   /** Rows of what is ready and waits. */
@@ -63,6 +69,8 @@ interface Limit {
   /** Rows that it may have where it wants to begin, and those that may step. */
   readonly rows: number;
   readonly steps: number;
+  /** Somebody who asks for less is on the way: what begins now would be in its way. */
+  readonly isWaitedFor: boolean;
   /** Lowest tag of those who ask for less: who is below it is behind, and may begin. */
   readonly front: number;
 }
@@ -90,7 +98,9 @@ export class Shares {
 
   /** A request of this tenant is on its way. */
   expect(party: Party, nowMs: number): void {
-    this.#presence(party).seenMs = nowMs;
+    const presence = this.#presence(party);
+    presence.seenMs = nowMs;
+    presence.expectedMs = nowMs + EXPECT_MS;
   }
 
   /** Begins a turn: who is there, and who is limited. */
@@ -110,7 +120,7 @@ export class Shares {
     }
     this.#turns.advance([...waiting].filter(({ ready, wantsImage }) => ready || wantsImage));
     for (const [tenant, { seenMs }] of this.#present) if (nowMs - seenMs > HOLD_MS) this.#present.delete(tenant);
-    this.#limit(nowMs - this.#lookedMs);
+    this.#limit(nowMs);
     this.#lookedMs = nowMs;
   }
 
@@ -128,8 +138,7 @@ export class Shares {
     const limit = this.#limits.get(tenant);
     if (!limit || this.#isEmpty) return true;
     const { held = 0, ready = 0 } = this.#present.get(tenant) ?? {};
-    if (this.#isBehind(tenant, limit)) return ready === 0;
-    return held + ready < limit.rows && this.#canAfford(tenant);
+    return this.#mayBegin(tenant, limit, ready === 0, held + ready < limit.rows);
   }
 
   /** Whether this one may join the batch now, if it fits. */
@@ -137,8 +146,7 @@ export class Shares {
     const limit = this.#limits.get(tenant);
     if (!limit || this.#isEmpty) return true;
     const held = this.#present.get(tenant)?.held ?? 0;
-    if (this.#isBehind(tenant, limit)) return true;
-    return (held === 0 || held + width <= limit.rows) && this.#canAfford(tenant);
+    return this.#mayBegin(tenant, limit, true, held === 0 || held + width <= limit.rows);
   }
 
   /** Whether it fits into so many free rows. The last ones are for tenants that have none. */
@@ -185,24 +193,26 @@ export class Shares {
     return resting;
   }
 
-  /** Whether it has had less than those who ask for less, by more than so many tokens. */
-  #isBehind(tenant: string, { front }: Limit, tokens = 0): boolean {
-    return this.#turns.tag(tenant) + tokens < front;
+  /** Whether a limited tenant may begin something, given what is asked of it where it is behind and where it is not. */
+  #mayBegin(tenant: string, limit: Limit, isUseful: boolean, hasRows: boolean): boolean {
+    const behind = limit.front - this.#turns.tag(tenant);
+    if (behind > FAR_BEHIND_TOKENS) return isUseful;
+    if (this.#hasBegun || limit.isWaitedFor) return false;
+    return behind > 0 ? isUseful : hasRows && (this.#present.get(tenant)?.debtMs ?? 0) <= 0;
   }
 
   #stepsOf(tenant: string): number {
     const limit = this.#limits.get(tenant);
-    if (!limit || this.#isBehind(tenant, limit, FAR_BEHIND_TOKENS)) return Number.POSITIVE_INFINITY;
-    return this.#isBehind(tenant, limit) ? limit.rows : limit.steps;
-  }
-
-  #canAfford(tenant: string): boolean {
-    return !this.#hasBegun && (this.#present.get(tenant)?.debtMs ?? 0) <= 0;
+    if (!limit) return Number.POSITIVE_INFINITY;
+    const behind = limit.front - this.#turns.tag(tenant);
+    if (behind > FAR_BEHIND_TOKENS) return Number.POSITIVE_INFINITY;
+    return behind > 0 ? limit.rows : limit.steps;
   }
 
   #meet(claimant: Claimant, nowMs: number): Presence {
     const presence = this.#presence(claimant);
     presence.seenMs = nowMs;
+    presence.expectedMs = 0;
     presence.demand += claimant.width;
     return presence;
   }
@@ -210,7 +220,7 @@ export class Shares {
   #presence({ tenant, weight }: Party): Presence {
     let presence = this.#present.get(tenant);
     if (!presence) {
-      presence = { weight, seenMs: 0, held: 0, ready: 0, demand: 0, debtMs: 0 };
+      presence = { weight, seenMs: 0, expectedMs: 0, held: 0, ready: 0, demand: 0, debtMs: 0 };
       this.#present.set(tenant, presence);
       this.#turns.arrive(tenant);
     }
@@ -221,7 +231,7 @@ export class Shares {
   }
 
   /** Limits whoever asks for more, by weight, than somebody who asks for no more than its share. */
-  #limit(elapsedMs: number): void {
+  #limit(nowMs: number): void {
     this.#limits.clear();
     const calm = this.#calm;
     this.#calm = 0;
@@ -237,6 +247,7 @@ export class Shares {
     let least = Number.POSITIVE_INFINITY;
     let front = Number.POSITIVE_INFINITY;
     let isBusy = false;
+    let isWaitedFor = false;
     let isStepping = false;
     let next = 0;
     for (const { tenant, presence, asked } of order) {
@@ -245,14 +256,15 @@ export class Shares {
         least = Math.min(least, other.asked);
         front = Math.min(front, this.#turns.tag(other.tenant));
         isBusy ||= other.asked > 0;
+        isWaitedFor ||= other.presence.expectedMs > nowMs;
         isStepping ||= other.presence.held > 0;
       }
-      const duty = isBusy ? (DUTY * presence.weight) / weights : 1;
-      presence.debtMs = Math.max(0, presence.debtMs - duty * elapsedMs);
+      const duty = isBusy ? (DUTY_BESIDE * presence.weight) / weights : DUTY_BETWEEN;
+      presence.debtMs = Math.max(0, presence.debtMs - duty * (nowMs - this.#lookedMs));
       const rows = Math.max(1, Math.floor(presence.weight * Math.max(short, least)));
       if (least === Number.POSITIVE_INFINITY || presence.demand <= rows) continue;
       if (isStepping) this.#calm = calm + 1;
-      this.#limits.set(tenant, { rows, steps: isStepping && calm < CALM_STEPS ? 0 : rows, front });
+      this.#limits.set(tenant, { rows, steps: isStepping && calm < CALM_STEPS ? 0 : rows, isWaitedFor, front });
     }
   }
 }
