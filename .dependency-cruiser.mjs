@@ -8,11 +8,11 @@
 const IMPORTS = {
   tensor: [],
   evaluation: [],
-  tenants: [],
+  tenants: ['size'],
   fairness: [],
   scenes: [],
   hub: ['tensor/'],
-  sources: ['hub/', 'adapter/', 'tensor/'],
+  sources: ['fairness/', 'hub/', 'adapter/', 'tensor/'],
   onnx: ['tensor/'],
   runtime: ['tensor/'],
   images: ['fairness/', 'runtime/'],
@@ -23,24 +23,30 @@ const IMPORTS = {
   serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'fairness/', 'runtime/'],
   http: [
     'serving/client',
+    'serving/likelihood',
     'serving/protocol',
     'serving/text',
     'images/client',
     'images/protocol',
     'images/remote',
+    'adapter/blend',
     'adapter/registry',
     'tenants/',
     'fairness/',
     'config',
     'metrics',
+    'tracing',
     'scenes/',
   ],
   training: ['settings', 'autodiff/', 'adapter/', 'backbone/', 'images/', 'runtime/', 'evaluation/', 'onnx/', 'tensor/'],
   cli: [''],
   'errors.ts': [],
   'config.ts': ['settings'],
-  'settings.ts': [],
-  'metrics.ts': [],
+  'settings.ts': ['size'],
+  'size.ts': [],
+  'metrics.ts': ['traffic'],
+  'traffic.ts': [],
+  'tracing.ts': [],
   'index.ts': ['(?!cli/)'],
 };
 
@@ -48,8 +54,8 @@ const IMPORTS = {
 const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
-  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply'],
+  http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/template', 'backbone/tokenizer', 'backbone/vision/recipe'],
+  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -59,8 +65,12 @@ const HOMES = {
   express: 'http/',
   undici: 'hub/',
   'prom-client': 'metrics\\.ts$',
+  '@opentelemetry': 'tracing\\.ts$',
   aws4fetch: 'sources/',
+  ioredis: 'tenants/',
+  'rate-limiter-flexible': 'tenants/',
   '@huggingface/tokenizers': 'backbone/tokenizer',
+  '@huggingface/jinja': 'backbone/template',
   '@bufbuild/protobuf': 'onnx/',
 };
 

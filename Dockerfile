@@ -17,6 +17,8 @@ RUN npm prune --omit=dev --ignore-scripts \
 FROM node:24-bookworm-slim
 # As it is, the container serves what ships with Graft. Your own: docker run -v ./models:/models -v ./adapters:/adapters \
 #   -e GRAFT_BACKBONE=/models ...
+# It listens to others, so say who may come: -v ./tenants:/tenants:ro -e GRAFT_TENANTS=/tenants, or -e GRAFT_OPEN=true for everybody
+# (then publish the port to this machine alone: -p 127.0.0.1:8080:8080). It does not start without either: docs/tenants.md.
 ENV NODE_ENV=production \
     GRAFT_HOST=0.0.0.0 \
     GRAFT_PORT=8080 \

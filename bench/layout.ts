@@ -4,6 +4,9 @@
  *
  *     npm run bench:layout -- [real|30m|135m] [threads] [rank] [steps]
  */
+import type { LoadedAdapter } from '../src/adapter/adapter.js';
+import { blendRef } from '../src/adapter/blend.js';
+import { mixAdapters } from '../src/adapter/mix.js';
 import { Decoder } from '../src/engine/decoder.js';
 import { randomAdapter } from '../test/support/adapter.js';
 import { type ModelName, prepareModel } from './model.js';
@@ -20,15 +23,25 @@ const ia3 = Array.from({ length: Math.max(...ROWS) }, (_, index) =>
   randomAdapter(target, { name: `ia3-${index}`, method: 'ia3', rank: 0, contexts: ['text'], seed: index }),
 );
 
+/** So many LoRAs in one row, from the n-th on. */
+function blend(count: number, first = 0): LoadedAdapter {
+  const parts = Array.from({ length: count }, (_, index) => lora[(first + index) % lora.length] as LoadedAdapter);
+  const weighted = parts.map((adapter) => ({ adapter, weight: 1 / count }));
+  const refs = weighted.map(({ adapter, weight }) => ({ ref: { ...adapter, folder: '' }, weight }));
+  return mixAdapters(blendRef('blend', refs), weighted);
+}
+const blends = new Map([2, 4, 8].map((count) => [count, blend(count)]));
+const pairs = lora.map((_, first) => blend(2, first));
+
 /** Milliseconds of one step. */
-async function step(count: number, adapterOf: (row: number) => (typeof lora)[number] | null): Promise<number> {
+async function step(count: number, adapterOf: (row: number) => LoadedAdapter | null): Promise<number> {
   const rows = Array.from({ length: count }, (_, row) => ({ adapter: adapterOf(row), tokenId: 5, length: 60 }));
   const startMs = performance.now();
   await decoder.decode(rows);
   return performance.now() - startMs;
 }
 
-const mixes: readonly (readonly [string, (row: number) => (typeof lora)[number] | null])[] = [
+const mixes: readonly (readonly [string, (row: number) => LoadedAdapter | null])[] = [
   ['base', () => null],
   ['1 adapter', () => lora[0] ?? null],
   ['2', (row) => lora[row % 2] ?? null],
@@ -36,6 +49,10 @@ const mixes: readonly (readonly [string, (row: number) => (typeof lora)[number] 
   ['8', (row) => lora[row % 8] ?? null],
   ['one a row', (row) => lora[row] ?? null],
   ['IA3, one a row', (row) => ia3[row] ?? null],
+  ['a blend of 2', () => blends.get(2) ?? null],
+  ['of 4', () => blends.get(4) ?? null],
+  ['of 8', () => blends.get(8) ?? null],
+  ['a blend of 2 a row', (row) => pairs[row] ?? null],
 ];
 
 console.log(`${model}, rank up to ${rank}, ${threads} threads: median ms a step, and its ratio to base`);

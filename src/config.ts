@@ -4,6 +4,7 @@
  * A flag wins over the environment, that over the file, that over the default; all wrong values are named at once.
  */
 import { readFile } from 'node:fs/promises';
+import { BlockList, isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,8 +21,10 @@ import {
   location,
   namedTexts,
   optional,
+  redisUrl,
   type Setting,
   text,
+  toggle,
   userWeightsCache,
   weightSettings,
 } from './settings.js';
@@ -78,8 +81,17 @@ const SETTINGS = {
     default: 300_000,
   },
   sourceTimeoutMs: { ...integer(1, 86_400_000, 'Longest time for fetching one adapter, in milliseconds'), default: 300_000 },
-  host: { ...text('Address to listen on'), default: '127.0.0.1' },
+  host: { ...text('Address to listen on; others than this machine need tenants, or open'), default: '127.0.0.1' },
   port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
+  tenants: {
+    ...optional(
+      location(
+        'Who may come, and what they see: a YAML file or a folder of them (graft keys create makes it); without it this machine alone',
+      ),
+    ),
+    default: null,
+  },
+  open: { ...toggle('Without tenants: let everybody who reaches the host do everything'), default: false },
   maxBatch: { ...integer(1, 1024, 'Sequences that run at once; every one reserves its key-value cache'), default: 32 },
   contextLength: {
     ...optional(integer(8, 1_048_576, 'Tokens a sequence can hold; default: what the checkpoint was made for, at most 2048')),
@@ -104,25 +116,46 @@ const SETTINGS = {
   imageFetchMs: { ...integer(1, 600_000, 'Longest time to fetch an image from its URL, in milliseconds'), default: 5_000 },
   imageProcesses: { ...count(1, 2, 'Processes that decode images'), default: 1 as const },
   maxTokens: { ...integer(1, 1_048_576, 'Upper bound of max_tokens'), default: 256 },
+  redis: {
+    ...optional(redisUrl('Redis in which servers count together what tenants use of their limits; without it each counts alone')),
+    default: null,
+  },
+  quotaFailure: {
+    ...choice(
+      ['open', 'closed'],
+      'While that Redis is away: open (each server counts alone) or closed (requests of tenants with limits get a 503)',
+    ),
+    default: 'open' as const,
+  },
   drainMs: {
     ...integer(0, 3_600_000, 'Time for outstanding requests when the server is told to stop, in milliseconds'),
     default: 20_000,
   },
   logLevel: { ...choice(LOG_LEVELS, 'Least severe log lines to print'), default: 'info' as const },
+  traces: {
+    ...optional(
+      text(
+        'OTLP/HTTP collector that gets a trace of each request, such as http://localhost:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT',
+      ),
+    ),
+    default: null,
+  },
 } satisfies Record<string, Setting<unknown>>;
 
 export type ConfigKey = keyof typeof SETTINGS;
 export type Config = { readonly [Key in ConfigKey]: z.output<(typeof SETTINGS)[Key]['schema']> } & {
   /** The user's own where none was named. */
   readonly weightsCache: string;
+  /** The file of settings that was read; null where there was none. */
+  readonly settingsFile: string | null;
 };
 
 export const CONFIG_KEYS = Object.keys(SETTINGS) as ConfigKey[];
 
 /** Where values come from. */
 export interface ConfigSources {
-  /** By config key, as the command line gave them. */
-  readonly flags: Readonly<Partial<Record<ConfigKey, string>>>;
+  /** By config key, as the command line gave them; true where one stands without a value. */
+  readonly flags: Readonly<Partial<Record<ConfigKey, string | true>>>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** `--config`; a file that must exist. */
   readonly file?: string | undefined;
@@ -136,11 +169,12 @@ export interface FlagInfo {
   readonly environment: string;
   readonly help: string;
   readonly isRepeated: boolean;
+  readonly isToggle: boolean;
 }
 
 export function flagInfos(): FlagInfo[] {
   return CONFIG_KEYS.map((key) => {
-    const { help, default: value, isPath, isRepeated }: Setting<unknown> = SETTINGS[key];
+    const { help, default: value, isPath, isRepeated, isToggle }: Setting<unknown> = SETTINGS[key];
     const isShown = !isPath && (typeof value === 'string' || typeof value === 'number');
     const shown = isShown ? ` (default ${value})` : '';
     return {
@@ -149,6 +183,7 @@ export function flagInfos(): FlagInfo[] {
       environment: environmentName(key),
       help: `${help}${shown}`,
       isRepeated: isRepeated === true,
+      isToggle: isToggle === true,
     };
   });
 }
@@ -158,10 +193,42 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   const faults: string[] = [];
   const file = await readFileValues(sources, faults);
   const values = Object.fromEntries(CONFIG_KEYS.map((key) => [key, resolve(key, sources, file, faults)]));
+  checkReach(values, faults);
   if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The configuration is wrong', faults);
   values['weightsCache'] ??= userWeightsCache(sources.env);
+  values['settingsFile'] = file?.path ?? null;
   if (isShipped(values as Config)) values['adapters'] ??= SHIPPED.adapters;
   return Object.freeze(values) as Config;
+}
+
+/** Where the tenants are, for commands that need nothing else. Throws `invalid_config` where that, or the file of settings, is wrong. */
+export async function findTenants(sources: ConfigSources): Promise<Pick<Config, 'tenants' | 'settingsFile'>> {
+  const faults: string[] = [];
+  const file = await readFileValues(sources, faults);
+  const tenants = resolve('tenants', sources, file, faults) as Config['tenants'];
+  if (faults.length > 0) throw AppError.ofFaults('invalid_config', 'The configuration is wrong', faults);
+  return { tenants, settingsFile: file?.path ?? null };
+}
+
+/** Whether only this machine reaches an address. */
+export function isLoopback(host: string): boolean {
+  const version = isIP(host);
+  return version === 0 ? host.toLowerCase() === 'localhost' : LOOPBACK.check(host, version === 4 ? 'ipv4' : 'ipv6');
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+/** Nobody shall open a server to others by setting its address alone. */
+function checkReach({ host, tenants, open }: Partial<Config>, faults: string[]): void {
+  if (open && tenants)
+    faults.push('open: Expected false where there are tenants but received true: it would be unsaid which of the two holds');
+  if (open === false && tenants === null && host !== undefined && !isLoopback(host))
+    faults.push(
+      `host: Expected this machine alone (127.0.0.1, ::1, localhost) but received ${JSON.stringify(host)}: whoever reaches it could do everything. ` +
+        'Say who may come with --tenants (graft keys create makes them), or --open to let everybody in',
+    );
 }
 
 /** Whether the backbone is the one that comes along. */
@@ -170,6 +237,7 @@ export function isShipped({ backbone }: Pick<Config, 'backbone'>): boolean {
 }
 
 interface FileValues {
+  readonly path: string;
   readonly name: string;
   readonly folder: string;
   readonly values: ReadonlyMap<string, unknown>;
@@ -186,8 +254,10 @@ function resolve(key: ConfigKey, { flags, env, folder }: ConfigSources, file: Fi
 
   if (!found) return setting.default;
   const parsed = setting.schema.safeParse(found.value);
-  if (!parsed.success)
-    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${JSON.stringify(found.value)}`);
+  if (!parsed.success) {
+    const received = setting.isSecret ? 'something else, which is not shown' : JSON.stringify(found.value);
+    faults.push(`${key} (${found.source}): Expected ${setting.expected} but received ${received}`);
+  }
   return setting.isPath && typeof parsed.data === 'string' ? path.resolve(found.folder, parsed.data) : parsed.data;
 }
 
@@ -216,7 +286,9 @@ async function readFileValues(sources: ConfigSources, faults: string[]): Promise
     if (!Object.hasOwn(SETTINGS, key))
       faults.push(`${name}: Expected a known setting but received ${key}; did you mean ${nearest(key)}?`);
   }
-  return { name, folder: path.dirname(file), values };
+  // Tenants that stand here themselves: this file is theirs too, and read as such by whoever reads theirs.
+  if (typeof values.get('tenants') === 'object' && values.get('tenants') !== null) values.set('tenants', file);
+  return { path: file, name, folder: path.dirname(file), values };
 }
 
 function environmentName(key: string): string {

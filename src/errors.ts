@@ -4,68 +4,180 @@
  * The table is the whole list of ways in which Graft refuses: a new code is a new line here, never an ad-hoc status elsewhere.
  */
 
-interface ErrorRow {
+export interface ErrorRow {
   readonly status: number;
   /** OpenAI's `error.type`. */
   readonly type: 'invalid_request_error' | 'not_found_error' | 'rate_limit_error' | 'server_error' | 'authentication_error';
   /** A client may send the same request again and expect it to work. */
   readonly retryable?: true;
+  /** For who reads the description of the API: when it happens. */
+  readonly meaning: string;
 }
 
 const TABLE = {
-  /** A missing, wrong or expired key: which of them is not said. */
-  invalid_api_key: { status: 401, type: 'authentication_error' },
-  invalid_request: { status: 400, type: 'invalid_request_error' },
-  unknown_field: { status: 400, type: 'invalid_request_error' },
-  adapter_required: { status: 400, type: 'invalid_request_error' },
-  context_length_exceeded: { status: 400, type: 'invalid_request_error' },
-  invalid_image: { status: 400, type: 'invalid_request_error' },
-  unsupported_image: { status: 415, type: 'invalid_request_error' },
-  /** A URL that this server does not fetch, told from its text alone. */
-  image_url_refused: { status: 400, type: 'invalid_request_error' },
-  /** A URL that gave no image: the client's to mend, as at OpenAI. */
-  image_unavailable: { status: 400, type: 'invalid_request_error' },
-  image_too_large: { status: 413, type: 'invalid_request_error' },
-  payload_too_large: { status: 413, type: 'invalid_request_error' },
-  unsupported_media_type: { status: 415, type: 'invalid_request_error' },
-  not_found: { status: 404, type: 'not_found_error' },
-  method_not_allowed: { status: 405, type: 'invalid_request_error' },
-  adapter_not_found: { status: 404, type: 'not_found_error' },
-  adapter_invalid: { status: 422, type: 'invalid_request_error' },
-  /** The folder's bytes are no longer those of the digest that the registry named. */
-  adapter_changed: { status: 503, type: 'server_error', retryable: true },
-  adapter_too_large: { status: 422, type: 'invalid_request_error' },
-  /** What is asked for cannot be done as things are: another version took its place, or somebody uses it. */
-  conflict: { status: 409, type: 'invalid_request_error' },
-  /** A limit of the tenant's own. */
-  rate_limit_exceeded: { status: 429, type: 'rate_limit_error', retryable: true },
-  /** The limits of tenants cannot be looked up, and this server is told to refuse then. */
-  quota_unavailable: { status: 503, type: 'server_error', retryable: true },
-  queue_full: { status: 429, type: 'rate_limit_error', retryable: true },
-  deadline_exceeded: { status: 504, type: 'server_error', retryable: true },
-  cancelled: { status: 499, type: 'invalid_request_error' },
-  engine_unavailable: { status: 503, type: 'server_error', retryable: true },
-  images_unavailable: { status: 503, type: 'server_error', retryable: true },
-  shutting_down: { status: 503, type: 'server_error', retryable: true },
-  /** A file on disk (weights, config, adapter) that is not what it should be. */
-  invalid_file: { status: 500, type: 'server_error' },
-  /** A training or evaluation dataset with rows that cannot be used. */
-  invalid_data: { status: 500, type: 'server_error' },
-  /** Training that cannot go on: the loss is no number any more. */
-  training_diverged: { status: 500, type: 'server_error' },
-  /** The hub of models, or a bucket, cannot be reached, or sends something else than it should. */
-  download_failed: { status: 502, type: 'server_error', retryable: true },
-  /** Where an adapter comes from is too busy, cannot be reached, or does not hold still. */
-  source_unavailable: { status: 503, type: 'server_error', retryable: true },
-  /** ... or takes longer than a fetch may. */
-  source_timeout: { status: 504, type: 'server_error', retryable: true },
-  disk_full: { status: 507, type: 'server_error' },
-  unsupported_model: { status: 500, type: 'server_error' },
-  invalid_config: { status: 500, type: 'server_error' },
-  internal: { status: 500, type: 'server_error' },
+  invalid_api_key: {
+    status: 401,
+    type: 'authentication_error',
+    meaning: 'The key is missing, wrong or expired; which of them is not said.',
+  },
+  foreign_host: {
+    status: 403,
+    type: 'authentication_error',
+    meaning: 'A server without tenants, which is for its own machine, was asked under a name that is not one of it.',
+  },
+  invalid_request: {
+    status: 400,
+    type: 'invalid_request_error',
+    meaning: 'A field is missing, of the wrong type or out of its range, or fields do not go together.',
+  },
+  unknown_field: { status: 400, type: 'invalid_request_error', meaning: 'The body has a field that this route does not know.' },
+  adapter_required: {
+    status: 400,
+    type: 'invalid_request_error',
+    meaning: 'A request with an image names no adapter, and a bare backbone cannot see.',
+  },
+  context_length_exceeded: {
+    status: 400,
+    type: 'invalid_request_error',
+    meaning: 'The prompt, with the image, leaves no room for an answer.',
+  },
+  invalid_image: {
+    status: 400,
+    type: 'invalid_request_error',
+    meaning: 'The image is none, is damaged, or takes too long to decode.',
+  },
+  unsupported_image: {
+    status: 415,
+    type: 'invalid_request_error',
+    meaning: 'The image is of another kind than JPEG, PNG and WebP.',
+  },
+  image_url_refused: {
+    status: 400,
+    type: 'invalid_request_error',
+    meaning: 'The image is a URL that this server does not fetch: its operator lists the hosts.',
+  },
+  // The client's to mend, as at OpenAI.
+  image_unavailable: { status: 400, type: 'invalid_request_error', meaning: 'The URL of the image gave no image.' },
+  image_too_large: { status: 413, type: 'invalid_request_error', meaning: 'The image has more pixels than this server takes.' },
+  payload_too_large: {
+    status: 413,
+    type: 'invalid_request_error',
+    meaning: 'The body, or a file in it, has more bytes than this server takes.',
+  },
+  unsupported_media_type: {
+    status: 415,
+    type: 'invalid_request_error',
+    meaning: 'The body is of a type, or in an encoding, that this route does not read.',
+  },
+  not_found: { status: 404, type: 'not_found_error', meaning: 'There is nothing here, or nothing that this key may see.' },
+  method_not_allowed: {
+    status: 405,
+    type: 'invalid_request_error',
+    meaning: 'The path has other methods; the header allow lists them.',
+  },
+  adapter_not_found: {
+    status: 404,
+    type: 'not_found_error',
+    meaning: 'There is no adapter of this name, or none that this key may see.',
+  },
+  adapter_invalid: {
+    status: 422,
+    type: 'invalid_request_error',
+    meaning: 'The adapter is there, but its files are not in order or do not fit this backbone; the message says what and where.',
+  },
+  adapter_changed: {
+    status: 503,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'The files of the adapter changed while they were read.',
+  },
+  adapter_too_large: { status: 422, type: 'invalid_request_error', meaning: 'The adapter is larger than this server takes.' },
+  conflict: {
+    status: 409,
+    type: 'invalid_request_error',
+    meaning: 'It cannot be done as things are: another version took its place, or somebody uses it.',
+  },
+  rate_limit_exceeded: {
+    status: 429,
+    type: 'rate_limit_error',
+    retryable: true,
+    meaning: 'A limit of your own is reached; the header retry-after says when to come again.',
+  },
+  quota_unavailable: {
+    status: 503,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'The limits of tenants cannot be looked up now, and this server is told to refuse then.',
+  },
+  queue_full: {
+    status: 429,
+    type: 'rate_limit_error',
+    retryable: true,
+    meaning: 'As many requests wait as this server lets wait, whoever sent them.',
+  },
+  deadline_exceeded: {
+    status: 504,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'The request did not finish within its timeout_ms, or within what this server allows.',
+  },
+  cancelled: { status: 499, type: 'invalid_request_error', meaning: 'The client went away; only the log tells of it.' },
+  engine_unavailable: {
+    status: 503,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'The engine is still loading, or ended and is being started again.',
+  },
+  images_unavailable: {
+    status: 503,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'The process that decodes images ended and is being started again.',
+  },
+  shutting_down: { status: 503, type: 'server_error', retryable: true, meaning: 'This server is stopping.' },
+  invalid_file: {
+    status: 500,
+    type: 'server_error',
+    meaning: 'A file on the disk of the server (weights, configuration, adapter) is not what it should be.',
+  },
+  invalid_data: {
+    status: 500,
+    type: 'server_error',
+    meaning: 'A dataset for training or evaluation has rows that cannot be used.',
+  },
+  training_diverged: { status: 500, type: 'server_error', meaning: 'Training cannot go on: its loss is no number any more.' },
+  download_failed: {
+    status: 502,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'Where the adapter comes from refuses this server, or sends something else than it should.',
+  },
+  source_unavailable: {
+    status: 503,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'Where the adapter comes from is too busy, cannot be reached, or does not hold still.',
+  },
+  source_timeout: {
+    status: 504,
+    type: 'server_error',
+    retryable: true,
+    meaning: 'The adapter takes longer to fetch than a fetch may.',
+  },
+  disk_full: { status: 507, type: 'server_error', meaning: 'The disk of the server is full.' },
+  unsupported_model: { status: 500, type: 'server_error', meaning: 'The model is of a kind that this server cannot run.' },
+  invalid_config: { status: 500, type: 'server_error', meaning: 'The settings of the server are wrong.' },
+  internal: {
+    status: 500,
+    type: 'server_error',
+    meaning: 'The server failed; its log has the reason, under the x-request-id of the reply.',
+  },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof TABLE;
+
+/** The table, for who lists it. */
+export const ERRORS: Readonly<Record<ErrorCode, ErrorRow>> = TABLE;
 
 export interface AppErrorOptions {
   /** The request field at fault, OpenAI's `error.param`. */
@@ -110,7 +222,7 @@ export class AppError extends Error {
   }
 
   get retryable(): boolean {
-    return (TABLE[this.code] as ErrorRow).retryable === true;
+    return ERRORS[this.code].retryable === true;
   }
 
   /** Each fault as a sentence by itself, with the subject that `ofFaults` puts before all of them. */

@@ -1,13 +1,16 @@
 /**
  * Every Prometheus metric, in one place: what it is called, what it means and who feeds it. The only file that knows prom-client.
  * Meanings are those of vLLM's metrics where it has one, so that its dashboards and the Gateway API's inference extension can be pointed here.
- * Labels take values from fixed lists only; adapters are never labels, since there may be thousands.
+ * Labels take values from fixed lists only, and tenants are those that are configured. Adapters, of which there may be thousands, have a bounded
+ * number of series (traffic.ts).
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
 import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
 import type { SourceKind } from './sources/place.js';
 import type { Failure } from './sources/supply.js';
+import type { Limits } from './tenants/tenant.js';
+import { type Series, Traffic } from './traffic.js';
 
 /** Whole requests: from a cached caption to a long text on a slow machine. */
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -17,6 +20,9 @@ const PART_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 const FETCH_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/** What is counted by adapter. */
+const ADAPTER_COUNTS = ['requests', 'generatedTokens', 'firstTokens', 'firstTokenSeconds', 'misses'] as const;
 
 /** prom-client's own gauges that break Prometheus' naming rules; nodejs_active_* without the suffix say the same. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
@@ -30,17 +36,30 @@ export interface RequestObservation {
   readonly seconds: number;
 }
 
+type TokenCounts = Pick<GenerateResult, 'imageTokens' | 'promptTokens' | 'completionTokens'>;
+
 /** What the front end knows at a scrape, besides the engine's own gauges. */
 export interface FrontGauges {
   /** Requests that wait: to be decoded, or for a row. */
   readonly queueLength: number;
   readonly adaptersRegistered: number;
+  /** Sequences that run at once, and so the adapters that one step can mix. */
+  readonly maxBatch: number;
   /** Adapters from elsewhere on this disk; null where none come from elsewhere. */
   readonly disk: { readonly bytes: number; readonly maxBytes: number } | null;
 }
 
+/** A metric as the documentation lists it. */
+export interface MetricDescription {
+  readonly name: string;
+  readonly kind: 'counter' | 'gauge' | 'histogram';
+  readonly labels: readonly string[];
+  readonly help: string;
+}
+
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #described: MetricDescription[] = [];
   readonly #requests = this.#counter('requests_total', 'Requests by route and outcome (ok or an error code)', [
     'route',
     'outcome',
@@ -108,8 +127,50 @@ export class Metrics {
   readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
   readonly #visionBytes = this.#gauge('vision_cache_bytes', 'Memory that image features take');
+  readonly #tenantRequests = this.#counter('tenant_requests_total', 'Requests of a tenant by outcome (ok or an error code)', [
+    'tenant',
+    'outcome',
+  ]);
+  readonly #tenantTokens = this.#counter('tenant_tokens_total', 'Tokens that a tenant has used: image, prompt or completion', [
+    'tenant',
+    'kind',
+  ]);
+  readonly #quotaRefusals = this.#counter('quota_refusals_total', 'Requests refused by a limit of their tenant', [
+    'tenant',
+    'limit',
+  ]);
+  readonly #quotaStoreFailures = this.#counter(
+    'quota_store_failures_total',
+    'Times that Redis was to count for a quota and did not answer',
+  );
+
   readonly #engineRestarts = this.#counter('engine_restarts_total', 'Times the engine process ended and was started again');
+  readonly #tenantsReloads = this.#counter(
+    'tenants_reloads_total',
+    'Times the tenants were read again, by outcome (ok or failed)',
+    ['outcome'],
+  );
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
+
+  readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
+  readonly #byAdapter = {
+    requests: this.#counter('adapter_requests_total', 'Requests handed to the engine, by adapter', ['adapter']),
+    generatedTokens: this.#counter(
+      'adapter_generation_tokens_total',
+      'Generated tokens, those of requests that were cut too, by adapter',
+      ['adapter'],
+    ),
+    firstTokens: this.#counter('adapter_first_tokens_total', 'Requests that got a first token, by adapter', ['adapter']),
+    firstTokenSeconds: this.#counter('adapter_first_token_seconds_total', 'Sum of their times to the first token, by adapter', [
+      'adapter',
+    ]),
+    misses: this.#counter('adapter_request_misses_total', 'Requests whose adapter was not in memory, by adapter', ['adapter']),
+  };
+  readonly #loraRequests = this.#gauge('lora_requests_info', 'Adapters of requests now, as lists; the value is the time', [
+    'max_lora',
+    'running_lora_adapters',
+    'waiting_lora_adapters',
+  ]);
 
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
@@ -118,6 +179,11 @@ export class Metrics {
 
   get contentType(): string {
     return this.#registry.contentType;
+  }
+
+  /** Everything of ours that there is, for its documentation; Node's own metrics are prom-client's to describe. */
+  get descriptions(): readonly MetricDescription[] {
+    return this.#described;
   }
 
   request({ route, outcome, generating, seconds }: RequestObservation): void {
@@ -174,12 +240,21 @@ export class Metrics {
     }
   }
 
+  /** Counts something of one adapter's part of a request: the backbone's name is that of what no adapter touches. */
+  traffic(adapter: string, counts: Partial<Record<(typeof ADAPTER_COUNTS)[number], number>>): void {
+    this.#adapterTraffic.add(adapter, counts);
+  }
+
   engineRestarted(): void {
     this.#engineRestarts.inc();
   }
 
   imageProcessRestarted(): void {
     this.#imageRestarts.inc();
+  }
+
+  tenantsReloaded(outcome: 'ok' | 'failed'): void {
+    this.#tenantsReloads.inc({ outcome });
   }
 
   adapterFetched(source: SourceKind, seconds: number, bytes: number): void {
@@ -200,6 +275,25 @@ export class Metrics {
     this.#diskEvictions.inc();
   }
 
+  /** `tenant`: the name of a configured one, here and below. */
+  tenantRequest(tenant: string, outcome: RequestObservation['outcome'] | 'cancelled'): void {
+    this.#tenantRequests.inc({ tenant, outcome });
+  }
+
+  tenantTokens(tenant: string, { imageTokens, promptTokens, completionTokens }: TokenCounts): void {
+    this.#tenantTokens.inc({ tenant, kind: 'image' }, imageTokens);
+    this.#tenantTokens.inc({ tenant, kind: 'prompt' }, promptTokens);
+    this.#tenantTokens.inc({ tenant, kind: 'completion' }, completionTokens);
+  }
+
+  quotaRefused(tenant: string, limit: keyof Limits): void {
+    this.#quotaRefusals.inc({ tenant, limit });
+  }
+
+  quotaStoreFailed(): void {
+    this.#quotaStoreFailures.inc();
+  }
+
   /** The exposition text of everything, with these gauges. */
   render(engine: EngineGauges, front: FrontGauges): Promise<string> {
     this.#running.set(engine.runningRequests);
@@ -217,24 +311,47 @@ export class Metrics {
     this.#adaptersRegistered.set(front.adaptersRegistered);
     this.#adapterLeases.set(engine.adapterLeases);
     this.#visionBytes.set(engine.visionBytes);
+    this.#loraRequests.reset();
+    this.#loraRequests.set(
+      {
+        max_lora: front.maxBatch,
+        running_lora_adapters: listOf(engine.runningAdapters),
+        waiting_lora_adapters: listOf(engine.waitingAdapters),
+      },
+      Date.now() / 1000,
+    );
+    show(this.#byAdapter, this.#adapterTraffic.series());
     return this.#registry.metrics();
   }
 
-  #counter(name: string, help: string, labelNames: readonly string[] = []): Counter {
-    return new Counter({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
+  #counter(name: string, help: string, labels: readonly string[] = []): Counter {
+    return new Counter(this.#describe('counter', name, help, labels));
   }
 
-  #gauge(name: string, help: string, labelNames: readonly string[] = []): Gauge {
-    return new Gauge({ name: `graft_${name}`, help, labelNames: [...labelNames], registers: [this.#registry] });
+  #gauge(name: string, help: string, labels: readonly string[] = []): Gauge {
+    return new Gauge(this.#describe('gauge', name, help, labels));
   }
 
-  #histogram(name: string, help: string, buckets: readonly number[], labelNames: readonly string[] = []): Histogram {
-    return new Histogram({
-      name: `graft_${name}`,
-      help,
-      buckets: [...buckets],
-      labelNames: [...labelNames],
-      registers: [this.#registry],
-    });
+  #histogram(name: string, help: string, buckets: readonly number[], labels: readonly string[] = []): Histogram {
+    return new Histogram({ ...this.#describe('histogram', name, help, labels), buckets: [...buckets] });
   }
+
+  #describe(kind: MetricDescription['kind'], suffix: string, help: string, labels: readonly string[]) {
+    const name = `graft_${suffix}`;
+    this.#described.push({ name, kind, labels, help });
+    return { name, help, labelNames: [...labels], registers: [this.#registry] };
+  }
+}
+
+/** Gives counters by adapter the values of these series, and no others. */
+function show<Count extends string>(counters: Readonly<Record<Count, Counter>>, series: readonly Series<Count>[]): void {
+  for (const [count, counter] of Object.entries<Counter>(counters)) {
+    counter.reset();
+    for (const { name, counts } of series) counter.inc({ adapter: name }, counts[count as Count]);
+  }
+}
+
+/** Names as the readers of `lora_requests_info` take them apart; a name with a comma would be two. */
+function listOf(names: readonly string[]): string {
+  return names.filter((name) => !name.includes(',')).join(',');
 }

@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { AppError } from './errors.js';
+import { parseSize, SIZE } from './size.js';
 
 export interface Setting<T> {
   readonly schema: z.ZodType<T>;
@@ -20,6 +21,8 @@ export interface Setting<T> {
   readonly isRepeated?: true;
   /** A flag that may stand without a value. */
   readonly isToggle?: true;
+  /** May hold a password: a wrong value is not shown. */
+  readonly isSecret?: true;
 }
 
 export function text(help: string) {
@@ -71,25 +74,18 @@ export function userWeightsCache(env: Readonly<Record<string, string | undefined
   return path.join(env['XDG_CACHE_HOME'] || path.join(homedir(), '.cache'), 'graft', 'weights');
 }
 
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KIB: 1024,
-  MIB: 1024 ** 2,
-  GIB: 1024 ** 3,
-  TIB: 1024 ** 4,
-};
-
 export function bytes(help: string) {
-  const parse = (value: unknown): unknown => {
-    const [, amount, unit] = (typeof value === 'string' && /^(\d+(?:\.\d+)?)\s*([KMGT]?i?B|)$/i.exec(value.trim())) || [];
-    return amount === undefined ? value : Math.round(Number(amount) * (UNITS[(unit ?? '').toUpperCase()] ?? Number.NaN));
+  return { schema: z.preprocess(parseSize, z.int().nonnegative()), expected: SIZE, help };
+}
+
+export function redisUrl(help: string) {
+  const isRedis = (value: string): boolean => URL.canParse(value) && /^rediss?:\/\/[^/]/.test(value);
+  return {
+    schema: z.string().refine(isRedis),
+    expected: 'a URL such as redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6380/1',
+    help,
+    isSecret: true as const,
   };
-  return { schema: z.preprocess(parse, z.int().nonnegative()), expected: 'a size such as 64MB or 1GiB', help };
 }
 
 /** The same setting, which may also be left open: `null`, or "none" on a command line. */

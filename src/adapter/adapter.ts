@@ -5,13 +5,24 @@
 
 export type Method = 'lora' | 'bitfit' | 'ia3' | 'none';
 
-/** Names one immutable version of an adapter; what a request carries to the engine. */
-export interface AdapterRef {
+/** One immutable version of an adapter that lies in a folder. */
+export interface FolderRef {
   readonly name: string;
   /** `sha256:` and 64 hex digits over the content (digest.ts). */
   readonly digest: string;
   /** Absolute folder that held this content when the registry read it. */
   readonly folder: string;
+}
+
+/** Names what a row runs with: one immutable version of an adapter, or of a blend. What a request carries to the engine. */
+export interface AdapterRef extends FolderRef {
+  /** What is mixed, in order (blend.ts). Such a reference has a digest of its own, and no folder: its `folder` is empty. */
+  readonly blend?: readonly WeightedRef[];
+}
+
+export interface WeightedRef {
+  readonly ref: FolderRef;
+  readonly weight: number;
 }
 
 /**
@@ -54,7 +65,9 @@ export interface Projector {
 export interface LoadedAdapter {
   readonly name: string;
   readonly digest: string;
-  readonly method: Method;
+  /** `mixed` for a blend of several. */
+  readonly method: Method | 'mixed';
+  /** Of one context there may be several: all of those that a token sees are added up. */
   readonly groups: readonly AdapterGroup[];
   readonly projector: Projector | null;
   /** Modules with parameters, summed over contexts, of those that the adapter's configuration targets. */

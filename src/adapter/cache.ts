@@ -311,12 +311,10 @@ export class AdapterCache {
   /** Starts loads, each tenant in its turn and its own in order, while there are places: those that somebody waits for before mere prefetches. */
   #start(wanted: boolean): void {
     while (this.#startedClaims < this.#options.maxConcurrentLoads) {
-      const open = [...this.#claims.values()].filter(
-        (claim) => !claim.started && this.#isWanted(claim) === wanted && !this.#idle.has(claim.ref.digest),
-      );
-      const wishes = open.flatMap((claim) =>
-        Array.from(claim.parties.values(), ({ tenant, weight }) => ({ tenant, weight, claim })),
-      );
+      const wishes = [...this.#claims.values()].flatMap((claim) => {
+        if (claim.started || this.#isWanted(claim) !== wanted || this.#idle.has(claim.ref.digest)) return [];
+        return Array.from(claim.parties.values(), (party) => ({ ...party, claim }));
+      });
       this.#turns.advance(wishes);
       const next = this.#turns.first(wishes);
       if (!next) return;

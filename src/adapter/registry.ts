@@ -30,6 +30,15 @@ export interface RegisteredAdapter {
   readonly source?: string;
   /** Why it cannot be served; absent where nothing is known against it. */
   readonly fault?: string;
+  /** What it is mixed of, for one request; absent for every adapter that a list holds. */
+  readonly blend?: readonly BlendedPart[];
+}
+
+export interface BlendedPart {
+  /** As it was asked for. */
+  readonly name: string;
+  readonly weight: number;
+  readonly adapter: RegisteredAdapter;
 }
 
 /** Names, each in one of the lists. */

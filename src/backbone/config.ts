@@ -1,4 +1,4 @@
-/** Reading a checkpoint folder's JSON files: bounded, parsed, validated, with every fault named. */
+/** Reading a checkpoint folder's small files, JSON most of them: bounded, parsed, validated, with every fault named. */
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';
@@ -6,21 +6,28 @@ import { AppError } from '../errors.js';
 import { Faults } from '../tensor/faults.js';
 import { members, parseJson, quote } from '../tensor/json.js';
 
-const MAX_JSON_BYTES = 4 * 1024 * 1024;
+const MAX_TEXT_BYTES = 4 * 1024 * 1024;
 /** Where a config.json tells that its weights are packed into other types: GPTQ, AWQ, bitsandbytes, FP8 and their like. */
 const PACKED_FIELDS = ['quantization_config', 'compression_config'];
 
 /** The parsed JSON file, or undefined where it does not exist. Throws `invalid_file` where it is too large or not JSON. */
 export async function readJson(folder: string, name: string): Promise<unknown> {
   const file = path.join(folder, name);
-  const info = await stat(file).catch(() => undefined);
-  if (!info?.isFile()) return undefined;
-  if (info.size > MAX_JSON_BYTES)
-    throw new AppError('invalid_file', `${file}: Expected at most ${MAX_JSON_BYTES} bytes of JSON but received ${info.size}`);
+  const text = await readOptionalText(file);
+  if (text === undefined) return undefined;
   const faults = new Faults();
-  const value = parseJson(await readText(file), faults);
+  const value = parseJson(text, faults);
   faults.check('invalid_file', file);
   return value;
+}
+
+/** A small file's text, or undefined where it does not exist. Throws `invalid_file` where it is too large. */
+export async function readOptionalText(file: string): Promise<string | undefined> {
+  const info = await stat(file).catch(() => undefined);
+  if (!info?.isFile()) return undefined;
+  if (info.size > MAX_TEXT_BYTES)
+    throw new AppError('invalid_file', `${file}: Expected at most ${MAX_TEXT_BYTES} bytes but received ${info.size}`);
+  return readText(file);
 }
 
 /** A file's text. Throws `invalid_file` where the system does not give it. */

@@ -9,15 +9,17 @@ import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { quote } from '../tensor/json.js';
 import { parseWith, readJson, readText, requireJson } from './config.js';
+import { Pieces } from './pieces.js';
 
 /** The largest in use (256,000 tokens, with merges) are about 35 MB. */
 const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
 
 /** What we use of the package, whose own declarations do not resolve under Node's module rules. */
 interface RawTokenizer {
-  encode(text: string): { readonly ids: number[] };
+  encode(text: string, options?: { readonly add_special_tokens: boolean }): { readonly ids: number[] };
   decode(ids: readonly number[], options: { readonly clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
   get_vocab(): ReadonlyMap<string, number>;
   get_added_tokens_decoder(): ReadonlyMap<number, { readonly special: boolean }>;
 }
@@ -48,13 +50,20 @@ export class Tokenizer {
   readonly vocabSize: number;
   /** UTF-16 units of the longest token: no text of n of them is fewer than n / longestToken tokens. */
   readonly longestToken: number;
+  /** The bytes of single tokens; null where the decoder is of a kind that has none. */
+  readonly pieces: Pieces | null;
 
-  private constructor({ raw, vocabSize, longestToken, special }: BuiltTokenizer, bosId: number, eosIds: readonly number[]) {
+  private constructor(
+    { raw, vocabSize, longestToken, special, pieces }: BuiltTokenizer,
+    bosId: number,
+    eosIds: readonly number[],
+  ) {
     this.#raw = raw;
     this.bosId = bosId;
     this.eosIds = eosIds;
     this.vocabSize = vocabSize;
     this.longestToken = longestToken;
+    this.pieces = pieces;
     this.#special = special;
   }
 
@@ -86,6 +95,11 @@ export class Tokenizer {
     return ids[0] === this.bosId ? ids : [this.bosId, ...ids];
   }
 
+  /** Token ids of a text that says itself how it begins: nothing is put before it, and special tokens are where it names them. */
+  encodeWhole(text: string): number[] {
+    return this.#raw.encode(text, { add_special_tokens: false }).ids;
+  }
+
   /**
    * The ids with which `text` continues a prompt, as generation would: the prompt's own ids stand, even where a tokenizer would merge
    * across the seam. A space is put between the two where the prompt does not end in one.
@@ -101,6 +115,11 @@ export class Tokenizer {
   decode(ids: readonly number[]): string {
     const plain = ids.filter((id) => !this.#special.has(id));
     return plain.length === 0 ? '' : this.#raw.decode(plain, { clean_up_tokenization_spaces: false });
+  }
+
+  /** A token as the vocabulary writes it. */
+  tokenOf(id: number): string {
+    return this.#raw.id_to_token(id) ?? '';
   }
 
   /** Whether `decode` leaves this id out. */
@@ -140,6 +159,7 @@ interface BuiltTokenizer {
   readonly vocabSize: number;
   readonly longestToken: number;
   readonly special: ReadonlySet<number>;
+  readonly pieces: Pieces | null;
   /** What it puts before a text, or else the id of the token of this name. */
   readonly bosId: number | undefined;
 }
@@ -150,9 +170,16 @@ function build(folder: string, tokenizer: object, config: object, bosName: strin
     const vocabulary = raw.get_vocab();
     let longestToken = 1;
     for (const token of vocabulary.keys()) longestToken = Math.max(longestToken, token.length);
-    const special = [...raw.get_added_tokens_decoder()].filter(([, added]) => added.special).map(([id]) => id);
+    const added = raw.get_added_tokens_decoder();
+    const special = [...added].filter(([, { special: isSpecial }]) => isSpecial).map(([id]) => id);
+    const decoder: unknown = 'decoder' in tokenizer ? tokenizer.decoder : null;
+    const pieces = Pieces.of(
+      decoder,
+      (id) => raw.id_to_token(id),
+      (id) => added.has(id),
+    );
     const bosId = raw.encode('').ids[0] ?? (bosName === undefined ? undefined : raw.token_to_id(bosName));
-    return { raw, vocabSize: vocabulary.size, longestToken, special: new Set(special), bosId };
+    return { raw, vocabSize: vocabulary.size, longestToken, special: new Set(special), pieces, bosId };
   } catch (error) {
     const file = path.join(folder, 'tokenizer.json');
     throw new AppError(

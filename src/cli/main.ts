@@ -1,15 +1,17 @@
 #!/usr/bin/env node
 /** The `graft` command: one file a sub-command, loaded when it is asked for, so that serving never loads what only others need. */
 import { Command } from 'commander';
-import { type ConfigKey, flagInfos, loadConfig } from '../config.js';
+import { type ConfigSources, flagInfos, loadConfig } from '../config.js';
 import { flagOf, type Setting } from '../settings.js';
 import { TRAIN_HEADINGS, TRAIN_SETTINGS } from '../training/options.js';
 import { adaptersCommand } from './adapters.js';
 import type { DoctorFlags } from './doctor.js';
 import { CAPTIONS_SETTINGS, EVAL_SETTINGS } from './eval/options.js';
 import { TROUBLE, tellFailure } from './failure.js';
+import { keysCommand } from './keys.js';
 import type { ParamsFlags } from './params.js';
 import { PULL_SETTINGS } from './pull/options.js';
+import type { TopFlags } from './top.js';
 
 const SERVE_HELP = `
 Every flag is also an environment variable (--max-batch is GRAFT_MAX_BATCH) and a key of graft.yaml (maxBatch: 16).
@@ -24,6 +26,7 @@ Examples:
   $ graft serve --backbone models --adapter-source alt=s3://bucket/adapters/alt --adapter-source tags=hf://owner/tags@v2
   $ graft serve --backbone models --allow-sources hf://owner,s3://bucket/team    # for "adapter": "hf://owner/..."
   $ GRAFT_BACKBONE=models graft serve --config production.yaml
+  $ KEY=$(graft keys create acme) && graft serve --tenants tenants.yaml --host 0.0.0.0    # for others than this machine: docs/tenants.md
 
   $ curl http://127.0.0.1:8080/v1/captions -F image=@photo.jpg -F adapter=alt-text
   $ curl -N http://127.0.0.1:8080/v1/captions -F image=@photo.jpg -F adapter=alt-text -F stream=true
@@ -104,6 +107,17 @@ Examples:
   $ graft eval captions --references references.json --results results.json --json
 `;
 
+const TOP_HELP = `
+Shows requests, rows, tokens a second, times to the first token and between tokens, what is in memory, and the busiest adapters and tenants, all over
+the last interval. q or Ctrl-C ends it. In a pipe, or with TERM=dumb, frames are printed one below the other; NO_COLOR is heeded.
+The key is one of an operator's (admin: true); a server without tenants needs none.
+
+Examples:
+  $ graft top
+  $ graft top --url https://graft.example.com --key graft_...    # better in GRAFT_KEY: others see a command line
+  $ graft top --once --interval 10                               # one frame over ten seconds, for a pipe
+`;
+
 function program(): Command {
   const graft = new Command('graft').description(
     'Serve image captions from one frozen backbone and many hot-swappable adapters.',
@@ -113,12 +127,13 @@ function program(): Command {
     .description('Start the server. It prints its URL once it is ready.')
     .option('--config <file>', 'settings file (GRAFT_CONFIG; default ./graft.yaml where it exists)')
     .addHelpText('after', SERVE_HELP);
-  for (const { flag, help, isRepeated } of flagInfos()) {
-    if (isRepeated)
+  for (const { flag, help, isRepeated, isToggle } of flagInfos()) {
+    if (isToggle) serve.option(flag, help);
+    else if (isRepeated)
       serve.option(`${flag} <value>`, help, (value: string, before?: string) => (before ? `${before},${value}` : value));
     else serve.option(`${flag} <value>`, help);
   }
-  serve.action(async ({ config: file, ...flags }: Partial<Record<ConfigKey | 'config', string>>) => {
+  serve.action(async ({ config: file, ...flags }: ConfigSources['flags'] & { readonly config?: string }) => {
     const config = await loadConfig({ flags, env: process.env, file, folder: process.cwd() });
     const { serve } = await import('./serve.js');
     await serve(config);
@@ -173,7 +188,20 @@ function program(): Command {
       const { params } = await import('./params.js');
       console.log(await params(flags));
     });
+  graft
+    .command('top')
+    .description('Watch what a running server does.')
+    .option('--url <url>', 'the server', 'http://127.0.0.1:8080')
+    .option('--key <key>', "an operator's key, where the server has tenants (GRAFT_KEY)")
+    .option('--interval <seconds>', 'between two looks at it', '2')
+    .option('--once', 'print one frame, over one interval, and end')
+    .addHelpText('after', TOP_HELP)
+    .action(async (flags: TopFlags) => {
+      const { top } = await import('./top.js');
+      await top(flags, process.env);
+    });
   graft.addCommand(adaptersCommand());
+  graft.addCommand(keysCommand());
   const pull = graft
     .command('pull')
     .description('Fetch a model or an adapter from the Hugging Face hub, and print its folder.')

@@ -4,9 +4,11 @@ import path from 'node:path';
 import { type Logger, pino } from 'pino';
 import { AdapterRegistry } from '../adapter/registry.js';
 import { readBackbone } from '../backbone/manifest.js';
+import { ChatTemplate } from '../backbone/template.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { readProcessor } from '../backbone/vision/processor.js';
 import { type Config, isShipped } from '../config.js';
+import { AppError } from '../errors.js';
 import { Admission } from '../http/admission.js';
 import { createApp } from '../http/app.js';
 import { type AdapterDirectory, Catalogue } from '../http/catalogue.js';
@@ -18,6 +20,9 @@ import { startEngine } from '../serving/client.js';
 import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
+import { openTracing } from '../tracing.js';
+import { openQuotas } from './quotas.js';
+import { type Access, openAccess } from './tenants.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
 const IMAGE_TIMEOUT_MS = 10_000;
@@ -28,6 +33,7 @@ export interface RunningServer {
   readonly url: string;
   /** Resolves when requests are welcome; rejects, after closing everything, where the backbone cannot be served. */
   readonly ready: Promise<{ readonly backbone: string; readonly adapters: number }>;
+  readonly access: Pick<Access, 'words' | 'reload'>;
   /** Process ids of the engine and the image processes, for operators and tests. */
   readonly pids: { readonly engine: number | undefined; readonly images: readonly number[] };
   /** Refuses new requests, finishes outstanding ones within `drainMs`, ends all processes. */
@@ -52,7 +58,10 @@ export async function startServer(
   const tokenizer = await Tokenizer.open(backbone.languageFolder);
   const processor = backbone.visionFolder === null ? null : await readProcessor(backbone.visionFolder);
   const log = pino({ level: config.logLevel, base: null });
+  const template = await openTemplate(backbone.languageFolder, log);
   const metrics = new Metrics();
+  const access = await openAccess(config, tenants, metrics, log);
+  const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
@@ -97,6 +106,7 @@ export async function startServer(
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
+  const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
     config,
     backbone: backbone.name,
@@ -106,9 +116,12 @@ export async function startServer(
     imagesReady,
     catalogue,
     sources,
-    tenants,
+    tenants: access.tenants,
+    quotas,
     tokenizer,
+    template,
     metrics,
+    tracing,
     admission,
     log,
   });
@@ -119,9 +132,11 @@ export async function startServer(
     closing ??= (async () => {
       admission.drain();
       await server?.drain(drainMs);
-      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close()]);
+      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), access.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
+      await tracing?.close();
+      quotas.close();
     })();
     return closing;
   };
@@ -150,6 +165,7 @@ export async function startServer(
   return {
     url: server.url,
     ready,
+    access,
     get pids() {
       return { engine: engine.pid, images: images?.pids ?? [] };
     },
@@ -169,14 +185,25 @@ export async function serve(config: Config): Promise<void> {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  // Without tenants it ends the process, as a terminal that closes wants it.
+  if (config.tenants !== null) process.on('SIGHUP', () => void server.access.reload());
   const { backbone, adapters } = await server.ready.catch((error: unknown) => {
     // A signal during the start is no failure: the process ends when everything is closed.
     if (stopping) return new Promise<never>(() => undefined);
     throw error;
   });
-  console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${adapters} ${adapters === 1 ? 'adapter' : 'adapters'})`);
+  const counted = `${adapters} ${adapters === 1 ? 'adapter' : 'adapters'}`;
+  console.log(`graft is ready on ${server.url} (backbone ${backbone}, ${counted}); ${server.access.words}`);
   if (isShipped(config))
     console.log('this backbone knows drawn scenes only; for photos name one of yours with --backbone (models/README.md)');
+}
+
+/** A template that cannot be read costs the conversations, and nothing else. */
+function openTemplate(folder: string, log: Logger): Promise<ChatTemplate | null> {
+  return ChatTemplate.open(folder).catch((error: unknown) => {
+    log.warn({ code: AppError.from(error).code }, `there are no conversations: ${AppError.from(error).message}`);
+    return null;
+  });
 }
 
 /** Adapters from elsewhere, and what is told of them. */

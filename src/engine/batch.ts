@@ -9,6 +9,7 @@
 import type { LoadedAdapter } from '../adapter/adapter.js';
 import { AppError } from '../errors.js';
 import type { Decoder } from './decoder.js';
+import type { TokenLogprobs } from './logprobs.js';
 import type { Draw, Strategy } from './strategy.js';
 
 /** One request inside the batch. */
@@ -22,7 +23,12 @@ export interface Member {
 
 /** What one step brought. */
 export interface Outcome<M extends Member> {
-  readonly emitted: { readonly member: M; readonly choice: number; readonly tokenId: number }[];
+  readonly emitted: {
+    readonly member: M;
+    readonly choice: number;
+    readonly tokenId: number;
+    readonly logprobs: TokenLogprobs | undefined;
+  }[];
   /** Members that had their first logits in this step. */
   readonly started: M[];
   readonly finished: M[];
@@ -178,7 +184,7 @@ export class Batch<M extends Member> {
     }
     for (const { member } of outcome.failed) this.#release(member);
     for (const [member, draw] of draws) {
-      for (const [choice, tokenId] of draw.emitted) outcome.emitted.push({ member, choice, tokenId });
+      for (const [choice, tokenId, logprobs] of draw.emitted) outcome.emitted.push({ member, choice, tokenId, logprobs });
       this.#continue(member, draw);
       if (draw.parents.length === 0) {
         this.#release(member);

@@ -3,6 +3,7 @@
  * A strategy owns no rows: it takes logits of its live sequences and says which sequence each next one continues, and with which token.
  */
 import { BeamSearch } from './beam.js';
+import { type TokenLogprobs, tokenLogprobs } from './logprobs.js';
 import { Sampler } from './sampler.js';
 
 export interface Sampling {
@@ -16,7 +17,12 @@ export interface Sampling {
   readonly numBeams: number;
   readonly lengthPenalty: number;
   readonly earlyStopping: boolean;
+  /** How many of the most likely tokens are told with each that is drawn; absent: nothing is. Not for beams. */
+  readonly logprobs?: number;
 }
+
+/** A token that can be shown: choice, token id, and how likely it was where that is asked for. */
+export type Emission = readonly [number, number, TokenLogprobs?];
 
 /** The most likely token every time: one sequence, the same whatever the seed. */
 export const GREEDY: Omit<Sampling, 'maxTokens'> = {
@@ -35,8 +41,8 @@ export interface Draw {
   /** The live sequences from here on: sequence i continues old sequence parents[i] with tokens[i]. Empty: all is finished. */
   readonly parents: readonly number[];
   readonly tokens: readonly number[];
-  /** [choice, token id] that can be shown already. */
-  readonly emitted: readonly (readonly [number, number])[];
+  /** What can be shown already. */
+  readonly emitted: readonly Emission[];
 }
 
 export interface Choice {
@@ -75,6 +81,7 @@ export function strategyFor(sampling: Sampling, vocabulary: Vocabulary, promptId
 class Samples implements Strategy {
   readonly width: number;
   readonly #maxTokens: number;
+  readonly #logprobs: number | undefined;
   readonly #eos: ReadonlySet<number>;
   readonly #samplers: readonly Sampler[];
   readonly #tokens: number[][];
@@ -85,6 +92,7 @@ class Samples implements Strategy {
   constructor(sampling: Sampling, vocabulary: Vocabulary, promptIds: readonly number[]) {
     this.width = widthOf(sampling);
     this.#maxTokens = sampling.maxTokens;
+    this.#logprobs = sampling.logprobs;
     this.#eos = new Set(vocabulary.eosIds);
     this.#live = Array.from({ length: sampling.n }, (_, choice) => choice);
     this.#samplers = this.#live.map((choice) => new Sampler(sampling, vocabulary.size, promptIds, choice));
@@ -95,19 +103,20 @@ class Samples implements Strategy {
   advance(logits: readonly Float32Array[]): Draw {
     const parents: number[] = [];
     const tokens: number[] = [];
-    const emitted: [number, number][] = [];
+    const emitted: Emission[] = [];
     const next: number[] = [];
     this.#live.forEach((choice, position) => {
       // All samples start from the one row that holds the prompt.
       const parent = this.#started ? position : 0;
-      const token = (this.#samplers[choice] as Sampler).next(logits[parent] as Float32Array);
+      const own = logits[parent] as Float32Array;
+      const token = (this.#samplers[choice] as Sampler).next(own);
       if (this.#eos.has(token)) {
         this.#reasons[choice] = 'stop';
         return;
       }
       const sequence = this.#tokens[choice] as number[];
       sequence.push(token);
-      emitted.push([choice, token]);
+      emitted.push(this.#logprobs === undefined ? [choice, token] : [choice, token, tokenLogprobs(own, token, this.#logprobs)]);
       if (sequence.length >= this.#maxTokens) return;
       parents.push(parent);
       tokens.push(token);

@@ -2,10 +2,12 @@
 import type { Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
+import type { Named } from './blend.js';
 import { errorBody } from './errors.js';
 import { exchangeOf } from './exchange.js';
-import { type Generated, type Generation, Scope, type Target } from './generation.js';
+import { type Generated, type Generation, Scope, type Target, type TextPiece } from './generation.js';
 import type { Ask } from './schema.js';
+import { note, select } from './selection.js';
 import type { Services } from './services.js';
 import { EventWriter } from './sse.js';
 import { submit } from './submission.js';
@@ -13,18 +15,18 @@ import { submit } from './submission.js';
 /** What is asked of one model. */
 export interface Question {
   readonly ask: Ask;
-  /** The backbone's name, or an adapter's. */
-  readonly model: string;
+  /** The backbone's name, an adapter's, or a blend. */
+  readonly named: Named;
   readonly image: string | Uint8Array | null;
   /** What is continued; throws where the adapter and the request do not go together. */
-  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues'>;
+  readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues' | 'isWhole'>;
 }
 
 /** How a dialect writes an answer. */
 export interface Writing {
   whole(generated: Generated): object;
   /** Events for a piece of text. */
-  piece(index: number, text: string): readonly object[];
+  piece(piece: TextPiece): readonly object[];
   /** Events after the last piece. */
   end(generated: Generated): readonly object[];
 }
@@ -34,15 +36,22 @@ const NOTHING = { adapter: null, fetchMs: 0 };
 export async function answer(
   services: Services,
   res: Response,
-  { ask, model, image, plan }: Question,
+  { ask, named, image, plan }: Question,
   writingOf: (target: Target) => Writing,
 ): Promise<void> {
+  if (ask.sampling.logprobs !== undefined && services.tokenizer.pieces === null)
+    throw new AppError(
+      'invalid_request',
+      'logprobs: Expected none (the tokenizer of this backbone does not say which bytes a token is) but received some',
+      { param: 'logprobs' },
+    );
   const exchange = exchangeOf(res);
   const scope = new Scope(exchange, ask.timeoutMs);
   try {
-    const selected = model === services.backbone ? NOTHING : await services.catalogue.select(model, scope);
+    const selected = named === services.backbone ? NOTHING : await select(services.catalogue, named, scope);
+    exchange.spent('adapter fetch', selected.fetchMs);
     const target: Target = { ...selected, ...plan(selected.adapter) };
-    if (target.adapter) exchange.adapters.push(target.adapter.ref.digest);
+    if (target.adapter) note(exchange, target.adapter);
     const generation = await submit(services, ask, scope, exchange, { image, targets: [target] });
     const writing = writingOf(target);
     if (ask.stream)
@@ -61,8 +70,8 @@ async function stream(
   onError: (error: AppError) => void,
 ): Promise<void> {
   try {
-    const generated = await generation.follow(target, async ({ index, text }) => {
-      for (const event of writing.piece(index, text)) await writer.send(event);
+    const generated = await generation.follow(target, async (piece) => {
+      for (const event of writing.piece(piece)) await writer.send(event);
     });
     for (const event of writing.end(generated)) await writer.send(event);
   } catch (error) {

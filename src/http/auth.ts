@@ -3,6 +3,7 @@
  * the same 404 as for a path that never was.
  */
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import { isLoopback } from '../config.js';
 import { AppError } from '../errors.js';
 import type { Tenants } from '../tenants/tenants.js';
 import { exchangeOf } from './exchange.js';
@@ -22,6 +23,20 @@ export function authenticate(tenants: Tenants, access: Access): RequestHandler {
     if (access === 'admin' && !tenant.isAdmin) throw unknownPath(req);
     next();
   };
+}
+
+/**
+ * A server for its own machine alone answers to that machine's names alone. Any page that the user visits may have a name that leads here, and would
+ * else be as good as this server's own page. Throws `foreign_host`.
+ */
+export function ownNamesOnly(req: Request, _res: Response, next: NextFunction): void {
+  const host = req.hostname?.replace(/^\[|\]$/g, '') ?? '';
+  if (!isLoopback(host))
+    throw new AppError(
+      'foreign_host',
+      `Expected a request to this machine (127.0.0.1, localhost) but received one to ${host.slice(0, 200)}: a server that others may ask has --tenants, or --open`,
+    );
+  next();
 }
 
 export function unknownPath({ method, path }: Request): AppError {

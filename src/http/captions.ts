@@ -5,11 +5,13 @@ import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { EngineInfo } from '../serving/protocol.js';
 import type { Tenant } from '../tenants/tenant.js';
+import { type Named, nameOf } from './blend.js';
 import { type ErrorBody, errorBody } from './errors.js';
 import { type Exchange, exchangeOf } from './exchange.js';
 import { checkPrompt, type Generated, type Generation, Scope, type Target } from './generation.js';
 import { bodyOf } from './multipart.js';
 import type { CaptionAsk, RequestParser } from './schema.js';
+import { adapterBody, note, select } from './selection.js';
 import type { Services } from './services.js';
 import { EventWriter } from './sse.js';
 import { readyInfo, submit, timingsBody } from './submission.js';
@@ -30,8 +32,8 @@ export function captionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const { value, form } = bodyOf(req);
     const info = readyInfo(services);
-    const ask = parser.caption(value, form);
     const exchange = exchangeOf(res);
+    const ask = services.quotas.clip(exchange.tenant, parser.caption(value, form));
     const scope = new Scope(exchange, ask.timeoutMs);
     try {
       const captioning = await Captioning.open(services, info, ask, scope, exchange);
@@ -59,8 +61,7 @@ class Captioning {
     this.#exchange = exchange;
     this.#parts = parts;
     this.#throwIfAllFailed(parts.map(({ target }) => target));
-    for (const { target } of parts)
-      if (!(target instanceof AppError) && target.adapter) exchange.adapters.push(target.adapter.ref.digest);
+    for (const { target } of parts) if (!(target instanceof AppError) && target.adapter) note(exchange, target.adapter);
   }
 
   /** Resolves when every adapter is chosen, and fetched where it has to be. Throws where none can be. */
@@ -71,8 +72,11 @@ class Captioning {
     scope: Scope,
     exchange: Exchange,
   ): Promise<Captioning> {
-    const choose = async (name: string): Promise<Part> => ({ name, target: await targetOf(services, info, ask, scope, name) });
-    const parts = await Promise.all(namesOf(services, ask, scope.tenant).map(choose));
+    const choose = async (named: Named): Promise<Part> => ({
+      name: nameOf(named),
+      target: await targetOf(services, info, ask, scope, named),
+    });
+    const parts = await Promise.all(namedOf(services, ask, scope.tenant).map(choose));
     return new Captioning(services, ask, scope, exchange, parts);
   }
 
@@ -126,7 +130,7 @@ class Captioning {
       object: 'caption',
       created: this.#created,
       backbone: this.#services.backbone,
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      adapter: adapter && adapterBody(adapter),
       captions: texts.map(({ text, finishReason }) => ({ text, finish_reason: finishReason })),
       usage: { image_tokens: imageTokens, prompt_tokens: promptTokens, completion_tokens: completionTokens },
       timings: timingsBody(timings),
@@ -134,8 +138,8 @@ class Captioning {
   }
 
   #failure({ name, target }: Part, error: AppError): ErrorBody & { readonly object: 'error'; readonly adapter: object } {
-    const digest = target instanceof AppError ? undefined : target.adapter?.ref.digest;
-    return { object: 'error', adapter: { name, ...(digest === undefined ? {} : { digest }) }, ...errorBody(error) };
+    const adapter = target instanceof AppError ? null : target.adapter;
+    return { object: 'error', adapter: adapter ? adapterBody(adapter) : { name }, ...errorBody(error) };
   }
 
   #throwIfAllFailed(results: readonly unknown[]): void {
@@ -151,10 +155,11 @@ class Captioning {
 }
 
 /** Throws `adapter_required` where the request names none and there is no usual one. */
-function namesOf({ catalogue, config }: Services, { adapters }: CaptionAsk, tenant: Tenant): readonly string[] {
+function namedOf({ catalogue, config }: Services, { adapters }: CaptionAsk, tenant: Tenant): readonly Named[] {
   if (adapters.length > 0) return adapters;
   const { defaultAdapter } = config;
-  if (defaultAdapter !== null) return [defaultAdapter];
+  // To who does not see it there is none: its name is not told either.
+  if (defaultAdapter !== null && catalogue.isVisible(defaultAdapter, tenant)) return [defaultAdapter];
   throw catalogue.required(tenant, 'adapter', 'none');
 }
 
@@ -163,10 +168,11 @@ async function targetOf(
   info: EngineInfo,
   ask: CaptionAsk,
   scope: Scope,
-  name: string,
+  named: Named,
 ): Promise<Target | AppError> {
   try {
-    const selected = await services.catalogue.select(name, scope);
+    const selected = await select(services.catalogue, named, scope);
+    scope.exchange.spent('adapter fetch', selected.fetchMs);
     const promptOf = (version: RegisteredAdapter | null): string => ask.prompt ?? version?.summary.prompt ?? '';
     checkPrompt(services, info, promptOf(selected.adapter), true);
     return { ...selected, promptOf, continues: false };

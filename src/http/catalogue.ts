@@ -6,6 +6,7 @@ import type { AdapterRegistry, RegisteredAdapter } from '../adapter/registry.js'
 import { AppError } from '../errors.js';
 import type { NamedSource, SourceLibrary } from '../sources/library.js';
 import type { Tenant } from '../tenants/tenant.js';
+import { partyOf } from './exchange.js';
 
 /** The part of the registry that requests need; a server without an adapters folder has an empty one. */
 export type AdapterDirectory = Pick<AdapterRegistry, 'list' | 'get' | 'rescan'>;
@@ -45,17 +46,24 @@ export class Catalogue {
     return this.#all().filter(({ name }) => tenant.sees(name));
   }
 
+  /** Whether a tenant may ask for an adapter of this name, or at this place, be it there or not. */
+  isVisible(name: string, tenant: Tenant): boolean {
+    return tenant.sees(this.#sources?.spelling(name) ?? name);
+  }
+
   /**
    * The adapter of a name, fetched first where it comes from elsewhere. What an operator has named so wins over a folder of that name. Throws
    * `adapter_not_found`, the same for what there is not and for what may not be asked for; `adapter_invalid` with the reason where its files are
-   * not in order; what the library throws.
+   * not in order; what the library throws. Whether there is what a tenant does not see is not even looked up: no clock can tell.
    */
   async select(name: string, keeper: Keeper): Promise<SelectedAdapter> {
-    if (!keeper.tenant.sees(name)) throw unknownAdapter(name);
+    if (!this.isVisible(name, keeper.tenant)) throw unknownAdapter(name);
     if (this.#sources?.knows(name)) {
-      const { adapter, fetchMs, release } = await this.#sources.acquire(name, keeper.signal).catch((error: unknown) => {
-        throw error instanceof AppError && error.code === 'adapter_not_found' ? unknownAdapter(name) : error;
-      });
+      const { adapter, fetchMs, release } = await this.#sources
+        .acquire(name, keeper.signal, partyOf(keeper.tenant))
+        .catch((error: unknown) => {
+          throw error instanceof AppError && error.code === 'adapter_not_found' ? unknownAdapter(name) : error;
+        });
       keeper.keep(release);
       return { adapter, fetchMs };
     }

@@ -8,20 +8,22 @@ import type { Tenant } from '../tenants/tenant.js';
 import { answer, type Writing } from './answer.js';
 import type { ChatAsk, ChatParser } from './dialect.js';
 import { exchangeOf } from './exchange.js';
-import { checkPrompt, type Generated, type GeneratedText, type Target } from './generation.js';
+import { checkPrompt, type Generated, type GeneratedText, type Target, type TextPiece } from './generation.js';
+import { chatLogprobs } from './logprobs.js';
 import { bodyOf } from './multipart.js';
+import { adapterBody } from './selection.js';
 import type { Services } from './services.js';
 import { readyInfo, timingsBody } from './submission.js';
 
 export function chatRoute(services: Services, parser: ChatParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
-    const ask = parser.parse(bodyOf(req).value);
-    const { model, image } = ask;
     const { tenant } = exchangeOf(res);
+    const ask = services.quotas.clip(tenant, parser.parse(bodyOf(req).value));
+    const { named, image } = ask;
     const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
-    await answer(services, res, { ask, model, image, plan }, writingOf).catch((error: unknown) => {
+    await answer(services, res, { ask, named, image, plan }, writingOf).catch((error: unknown) => {
       throw inPlace(error, ask);
     });
   };
@@ -38,9 +40,27 @@ function planOf(services: Services, tenant: Tenant, info: EngineInfo, ask: ChatA
       `messages: Expected an image_url part for adapter ${adapter.name}, which is made for images, but received text alone`,
       { param: 'messages' },
     );
+  if (ask.turns !== null && takesTurns(adapter)) {
+    const text = services.template?.render(ask.turns) ?? '';
+    checkPrompt(services, info, text, false, true);
+    return { promptOf: () => text, continues: false, isWhole: true };
+  }
+  if (ask.turns !== null && ask.prompt === null)
+    throw new AppError(
+      'invalid_request',
+      `messages: Expected one user message for adapter ${adapter?.name}, which is made for a prompt and not for turns, but received a conversation`,
+      { param: 'messages' },
+    );
   const promptOf = (version: RegisteredAdapter | null): string => ask.prompt ?? version?.summary.prompt ?? '';
   checkPrompt(services, info, promptOf(adapter), hasImage);
   return { promptOf, continues: !hasImage };
+}
+
+/** The backbone, and adapters that others have trained on it, know its template. Graft's own trainer has none: its adapters go on from their prompt. */
+function takesTurns(adapter: RegisteredAdapter | null): boolean {
+  if (adapter === null) return true;
+  const parts = adapter.blend?.map((part) => part.adapter) ?? [adapter];
+  return parts.every(({ summary }) => summary.format === 'peft');
 }
 
 /** An error whose field is where this route has it: others call it image, prompt or adapter. */
@@ -76,10 +96,10 @@ class ChatCompletion implements Writing {
   whole(generated: Generated): object {
     return {
       ...this.#head('chat.completion'),
-      choices: generated.texts.map(({ index, text, finishReason }) => ({
+      choices: generated.texts.map(({ index, text, finishReason, tokens }) => ({
         index,
         message: { role: 'assistant', content: text, refusal: null },
-        logprobs: null,
+        logprobs: chatLogprobs(tokens),
         finish_reason: finishReason,
       })),
       usage: usageOf(generated),
@@ -87,8 +107,8 @@ class ChatCompletion implements Writing {
     };
   }
 
-  piece(index: number, content: string): object[] {
-    return [...this.#begin(index), this.#chunk(index, { content })];
+  piece({ index, text, tokens }: TextPiece): object[] {
+    return [...this.#begin(index), this.#chunk(index, { content: text }, null, chatLogprobs(tokens))];
   }
 
   /** The very last event has the timings. */
@@ -107,10 +127,15 @@ class ChatCompletion implements Writing {
     return [this.#chunk(index, { role: 'assistant', content: '', refusal: null })];
   }
 
-  #chunk(index: number, delta: object, finishReason: GeneratedText['finishReason'] | null = null): object {
+  #chunk(
+    index: number,
+    delta: object,
+    finishReason: GeneratedText['finishReason'] | null = null,
+    logprobs: object | null = null,
+  ): object {
     return {
       ...this.#head('chat.completion.chunk'),
-      choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
+      choices: [{ index, delta, logprobs, finish_reason: finishReason }],
       ...(this.#ask.includeUsage ? { usage: null } : {}),
     };
   }
@@ -126,7 +151,7 @@ class ChatCompletion implements Writing {
       // What the answer depends on besides the adapter.
       system_fingerprint: this.#backbone,
       service_tier: 'default',
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      adapter: adapter && adapterBody(adapter),
     };
   }
 }

@@ -2,19 +2,22 @@
 import { randomUUID } from 'node:crypto';
 import type { Request, Response } from 'express';
 import { answer, type Writing } from './answer.js';
-import { checkPrompt, type Generated, type Target } from './generation.js';
+import { exchangeOf } from './exchange.js';
+import { checkPrompt, type Generated, type Target, type TextPiece } from './generation.js';
+import { completionLogprobs } from './logprobs.js';
 import { bodyOf } from './multipart.js';
 import type { CompletionAsk, RequestParser } from './schema.js';
+import { adapterBody } from './selection.js';
 import type { Services } from './services.js';
 import { readyInfo, timingsBody } from './submission.js';
 
 export function completionRoute(services: Services, parser: RequestParser) {
   return async (req: Request, res: Response): Promise<void> => {
     const info = readyInfo(services);
-    const ask = parser.completion(bodyOf(req).value);
+    const ask = services.quotas.clip(exchangeOf(res).tenant, parser.completion(bodyOf(req).value));
     checkPrompt(services, info, ask.prompt, false);
     const plan = () => ({ promptOf: () => ask.prompt, continues: true });
-    await answer(services, res, { ask, model: ask.model, image: null, plan }, (target) => new Completion(ask, target));
+    await answer(services, res, { ask, named: ask.named, image: null, plan }, (target) => new Completion(ask, target));
   };
 }
 
@@ -32,14 +35,19 @@ class Completion implements Writing {
   whole({ texts, promptTokens, completionTokens, timings }: Generated): object {
     return {
       ...this.#head(),
-      choices: texts.map(({ index, text, finishReason }) => ({ text, index, logprobs: null, finish_reason: finishReason })),
+      choices: texts.map(({ index, text, finishReason, tokens }) => ({
+        text,
+        index,
+        logprobs: completionLogprobs(tokens),
+        finish_reason: finishReason,
+      })),
       usage: { prompt_tokens: promptTokens, completion_tokens: completionTokens, total_tokens: promptTokens + completionTokens },
       timings: timingsBody(timings),
     };
   }
 
-  piece(index: number, text: string): object[] {
-    return [this.#chunk(index, text, null)];
+  piece({ index, text, tokens }: TextPiece): object[] {
+    return [this.#chunk(index, text, null, completionLogprobs(tokens))];
   }
 
   end(generated: Generated): object[] {
@@ -47,8 +55,8 @@ class Completion implements Writing {
     return [...ends, { ...this.whole(generated), choices: [] }];
   }
 
-  #chunk(index: number, text: string, finishReason: string | null): object {
-    return { ...this.#head(), choices: [{ text, index, logprobs: null, finish_reason: finishReason }] };
+  #chunk(index: number, text: string, finishReason: string | null, logprobs: object | null = null): object {
+    return { ...this.#head(), choices: [{ text, index, logprobs, finish_reason: finishReason }] };
   }
 
   #head(): object {
@@ -59,7 +67,7 @@ class Completion implements Writing {
       object: 'text_completion',
       created: this.#created,
       model: this.#ask.model,
-      adapter: adapter && { name: adapter.name, digest: adapter.ref.digest },
+      adapter: adapter && adapterBody(adapter),
     };
   }
 }

@@ -4,14 +4,25 @@
  */
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import { type MessagePrompt, readMessages } from './messages.js';
-import { type Ask, askOf, boolean, check, type Field, name, type RequestLimits, samplingFields, type Values } from './schema.js';
+import { type MessagePrompt, messagesShape, readMessages } from './messages.js';
+import {
+  type Ask,
+  adapter,
+  askOf,
+  boolean,
+  check,
+  type Field,
+  type ModelAsk,
+  model,
+  modelOf,
+  type RequestLimits,
+  samplingFields,
+  topCount,
+  type Values,
+  withLogprobs,
+} from './schema.js';
 
-export interface ChatAsk extends Ask, MessagePrompt {
-  /** The backbone's name, or an adapter's. */
-  readonly model: string;
-  /** The field that it came in. */
-  readonly modelField: 'model' | 'adapter';
+export interface ChatAsk extends Ask, ModelAsk, MessagePrompt {
   /** Whether a stream ends with an event of its usage. */
   readonly includeUsage: boolean;
 }
@@ -26,12 +37,13 @@ const empty = z.array(z.never());
 const zero = field(z.literal(0), '0 or null (repetition_penalty is what this server has)');
 const text = field(z.string(), 'a text');
 
+/** OpenAI's bound for chat. */
+const MAX_TOP_LOGPROBS = 20;
+
 /** Fields of OpenAI's, as far as they ask for nothing, or say what changes no answer. */
 const NEUTRAL = {
   response_format: field(z.strictObject({ type: z.literal('text') }), '{"type":"text"} or null (answers are plain text here)'),
   modalities: field(z.tuple([z.literal('text')]), '["text"] or null (answers are text here)'),
-  logprobs: field(z.literal(false), 'false or null (probabilities are not told here)'),
-  top_logprobs: field(z.literal(0), '0 or null (probabilities are not told here)'),
   logit_bias: field(z.strictObject({}), '{} or null (probabilities are not changed by token here)'),
   frequency_penalty: zero,
   presence_penalty: zero,
@@ -53,14 +65,21 @@ const NEUTRAL = {
   prompt_cache_key: text,
 };
 
-function chatFields(limits: RequestLimits) {
+function chatFields(limits: RequestLimits, hasTemplate: boolean) {
   const sampling = samplingFields(limits);
   return {
-    messages: { schema: z.array(z.unknown()).min(1), expected: 'a list with one user message', form: 'text' as const },
-    model: { ...name, expected: 'the name of the backbone or of an adapter' },
-    adapter: name,
+    messages: {
+      schema: z.array(z.unknown()).min(1),
+      expected: hasTemplate ? 'a list of messages' : 'a list with one user message',
+      form: 'text' as const,
+      described: messagesShape(hasTemplate),
+    },
+    model,
+    adapter,
     ...sampling,
     max_completion_tokens: sampling.max_tokens,
+    logprobs: boolean,
+    top_logprobs: topCount(MAX_TOP_LOGPROBS),
     stream_options: field(
       z.strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.literal(false).nullish() }),
       'an object with include_usage (true or false), and at most include_obfuscation (false) beside it',
@@ -76,35 +95,45 @@ type Tokens = ChatBody['max_tokens'];
 /** Checks and completes requests for chat completions. It is made once: building schemas takes longer than using them. */
 export class ChatParser {
   readonly #limits: RequestLimits;
-  readonly #fields;
+  readonly #backbone: string;
+  readonly #hasTemplate: boolean;
+  readonly fields;
 
-  constructor(limits: RequestLimits) {
+  /** `hasTemplate`: conversations can be written as the backbone wants them. */
+  constructor(limits: RequestLimits, backbone: string, hasTemplate: boolean) {
     this.#limits = limits;
-    this.#fields = chatFields(limits);
+    this.#backbone = backbone;
+    this.#hasTemplate = hasTemplate;
+    this.fields = chatFields(limits, hasTemplate);
   }
 
   /** Throws `invalid_request` or `unknown_field`. */
   parse(body: unknown): ChatAsk {
-    const value = check(this.#fields, body, false) as ChatBody;
-    if (value.model != null && value.adapter != null)
-      throw new AppError('invalid_request', 'adapter: Expected one of adapter and model but received both', { param: 'adapter' });
-    const model = value.model ?? value.adapter;
-    if (model == null)
-      throw new AppError('invalid_request', 'model: Expected the name of the backbone or of an adapter but received nothing', {
-        param: 'model',
-      });
+    const value = check(this.fields, body, false) as ChatBody;
+    const asked = modelOf(value, this.#backbone);
     if (value.stream_options != null && value.stream !== true)
       throw new AppError('invalid_request', 'stream_options: Expected none without stream but received some', {
         param: 'stream_options',
       });
+    const ask = askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits);
     return {
-      ...askOf({ ...value, max_tokens: maxTokens(value.max_tokens, value.max_completion_tokens) }, this.#limits),
-      ...readMessages(value.messages),
-      model,
-      modelField: value.model == null ? 'adapter' : 'model',
+      ...withLogprobs(ask, logprobsOf(value)),
+      ...(value.max_completion_tokens == null ? {} : { maxTokensField: 'max_completion_tokens' }),
+      ...readMessages(value.messages, this.#hasTemplate),
+      ...asked,
       includeUsage: value.stream_options?.include_usage ?? false,
     };
   }
+}
+
+/** How many of the most likely tokens are told with each; undefined where nothing is. */
+function logprobsOf({ logprobs, top_logprobs: top }: ChatBody): number | undefined {
+  if (logprobs === true) return top ?? 0;
+  if (top)
+    throw new AppError('invalid_request', `top_logprobs: Expected 0 or null without logprobs (true) but received ${top}`, {
+      param: 'top_logprobs',
+    });
+  return undefined;
 }
 
 /** OpenAI has two names for it, an old one and a new one. */

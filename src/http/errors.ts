@@ -32,6 +32,7 @@ function sendError(res: Response, error: AppError): void {
     res.destroy();
     return;
   }
+  if (error.status === 401) res.set('www-authenticate', 'Bearer realm="graft"');
   if (error.retryable) res.set('retry-after', String(error.retryAfterS ?? DEFAULT_RETRY_S));
   res.status(error.status).json(errorBody(error));
 }

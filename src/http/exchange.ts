@@ -4,11 +4,13 @@ import type { NextFunction, Request, Response } from 'express';
 import { AppError } from '../errors.js';
 import type { Party } from '../fairness/turns.js';
 import type { Tenant } from '../tenants/tenant.js';
+import type { Part, Stage } from '../tracing.js';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const exchanges = new WeakMap<Response, Exchange>();
 
 export class Exchange {
+  readonly #res: Response;
   readonly id: string;
   readonly startMs = performance.now();
   /** Aborted where the client goes away before the reply is complete. */
@@ -20,10 +22,17 @@ export class Exchange {
   error: AppError | undefined;
   /** Digests of the adapters that it asked for. */
   readonly adapters: string[] = [];
+  /** Of those that are blends: what is mixed. */
+  readonly blends: object[] = [];
+  /** Where its time went, as far as this process spent it ... */
+  readonly stages: Stage[] = [];
+  /** ... and as the engine did: one for each adapter that answered. */
+  readonly parts: Part[] = [];
   /** Called once the request waits nowhere in the front end any more. */
   arrived: () => void = () => {};
 
   constructor(req: Request, res: Response) {
+    this.#res = res;
     const given = req.get('x-request-id');
     this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     const controller = new AbortController();
@@ -47,6 +56,17 @@ export class Exchange {
   /** For the log; undefined before anybody was asked. */
   get tenantName(): string | undefined {
     return this.#tenant?.name;
+  }
+
+  /** Notes what has just ended. */
+  spent(name: Stage['name'], ms: number): void {
+    const endMs = performance.now();
+    if (ms > 0) this.stages.push({ name, startMs: endMs - ms, endMs });
+  }
+
+  /** Sets headers of the reply, as long as it has not begun. */
+  set(headers: Readonly<Record<string, string>>): void {
+    if (!this.#res.headersSent) this.#res.set(headers);
   }
 
   get elapsedMs(): number {

@@ -4,8 +4,10 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
+import type { Tokenizer } from '../backbone/tokenizer.js';
 import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
+import { LikelihoodStream, type TokenLikelihood } from '../serving/likelihood.js';
 import type {
   EngineInfo,
   FinishReason,
@@ -14,12 +16,16 @@ import type {
   GenerateStart,
   GenerationEvent,
   Timings,
+  TokenLogprobs,
 } from '../serving/protocol.js';
 import { TextStream } from '../serving/text.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Keeper } from './catalogue.js';
 import { type Exchange, partyOf } from './exchange.js';
+import { noteFirstToken, noteGenerated, noteHandedOver, noteTokens } from './note.js';
+import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
+import { reselect } from './selection.js';
 import type { Services } from './services.js';
 
 /** The time a request has, what ends it early, and what it holds until then. */
@@ -28,11 +34,13 @@ export class Scope implements Keeper {
   readonly #timeoutMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #kept: (() => void)[] = [];
+  readonly exchange: Exchange;
   readonly tenant: Tenant;
   /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
   readonly signal: AbortSignal;
 
   constructor(exchange: Exchange, timeoutMs: number) {
+    this.exchange = exchange;
     this.#startMs = exchange.startMs;
     this.#timeoutMs = timeoutMs;
     this.tenant = exchange.tenant;
@@ -86,12 +94,23 @@ export interface Target {
   readonly promptOf: (adapter: RegisteredAdapter | null) => string;
   /** Whether the text goes on from the prompt (its spacing included) or stands alone. */
   readonly continues: boolean;
+  /** The prompt says itself how it begins, and names special tokens. */
+  readonly isWhole?: boolean;
 }
 
 export interface GeneratedText {
   readonly index: number;
   readonly text: string;
   readonly finishReason: FinishReason;
+  /** The text's tokens; absent where nobody asked how likely they were. */
+  readonly tokens?: readonly TokenLikelihood[];
+}
+
+/** A part of a text that has become final, and the tokens that begin in it where they are asked for. */
+export interface TextPiece {
+  readonly index: number;
+  readonly text: string;
+  readonly tokens?: readonly TokenLikelihood[];
 }
 
 export interface Generated {
@@ -102,77 +121,113 @@ export interface Generated {
   readonly timings: Timings;
 }
 
-export type OnText = (piece: { readonly index: number; readonly text: string }) => void | Promise<void>;
+export type OnText = (piece: TextPiece) => void | Promise<void>;
 
 interface Job {
   readonly target: Target;
   readonly input: GenerateInput;
   readonly events: AsyncIterableIterator<GenerationEvent>;
+  /** Until it is complete: what it has used so far. */
+  readonly used: { -readonly [Kind in keyof Used]: number };
 }
+
+const NOTHING: Used = { imageTokens: 0, promptTokens: 0, completionTokens: 0 };
 
 export class Generation {
   readonly #services: Services;
   readonly #ask: Ask;
   readonly #scope: Scope;
+  readonly #charge: Charge;
   readonly #pixels: Pixels | null;
   readonly #jobs: ReadonlyMap<Target, Job>;
+  /** When the engine got it. */
+  readonly #startMs = performance.now();
 
-  private constructor(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, jobs: ReadonlyMap<Target, Job>) {
+  private constructor(
+    services: Services,
+    ask: Ask,
+    scope: Scope,
+    charge: Charge,
+    pixels: Pixels | null,
+    jobs: ReadonlyMap<Target, Job>,
+  ) {
     this.#services = services;
     this.#ask = ask;
     this.#scope = scope;
+    this.#charge = charge;
     this.#pixels = pixels;
     this.#jobs = jobs;
   }
 
-  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed. */
-  static submit(services: Services, ask: Ask, scope: Scope, pixels: Pixels | null, targets: readonly Target[]): Generation {
+  /** Hands all targets to the engine, in one message: they share the image. Each must then be followed, and is charged for what it used. */
+  static submit(
+    services: Services,
+    ask: Ask,
+    scope: Scope,
+    charge: Charge,
+    pixels: Pixels | null,
+    targets: readonly Target[],
+  ): Generation {
     const inputs = targets.map((target) => inputOf(services, ask, scope, target));
     const streams = services.engine.generate(pixels, inputs, scope.signal);
+    for (const target of targets) noteHandedOver(services, target);
     const jobs = targets.map(
-      (target, index) => [target, { target, input: inputs[index], events: streams[index] } as Job] as const,
+      (target, index) => [target, { target, input: inputs[index], events: streams[index], used: { ...NOTHING } } as Job] as const,
     );
-    return new Generation(services, ask, scope, pixels, new Map(jobs));
+    return new Generation(services, ask, scope, charge, pixels, new Map(jobs));
   }
 
   /** Follows one target to its end; text is told as it becomes final. Throws AppError. */
   async follow(target: Target, onText: OnText): Promise<Generated> {
     const job = this.#jobs.get(target);
     if (!job) throw new TypeError('Expected a target that was submitted');
+    let used: Used = job.used;
     try {
       const generated = await this.#follow(job, onText);
+      used = generated;
       for (const { finishReason } of generated.texts) this.#services.metrics.finished(finishReason);
       return generated;
     } catch (error) {
       throw this.#scope.explain(error);
+    } finally {
+      this.#charge.add(used);
+      noteTokens(this.#services, target, used.completionTokens);
     }
   }
 
   async #follow(job: Job, onText: OnText): Promise<Generated> {
     const { tokenizer, metrics } = this.#services;
     const prefixIds = job.target.continues ? job.input.promptIds : [];
+    const { sampling, stop } = this.#ask;
     const voices = Array.from(
-      { length: this.#ask.sampling.n },
-      () => new Voice(new TextStream(tokenizer, { stop: this.#ask.stop, prefixIds })),
+      { length: sampling.n },
+      (_, index) =>
+        new Voice(
+          index,
+          new TextStream(tokenizer, { stop, prefixIds }),
+          sampling.logprobs === undefined ? null : new LikelihoodStream(tokenizer, prefixIds),
+        ),
     );
     let tokens = 0;
     let start: GenerateStart | undefined;
     for await (const event of this.#events(job)) {
       if (event.type === 'started') {
         start = withFetch(event.start, job.target);
+        Object.assign(job.used, { imageTokens: start.imageTokens, promptTokens: start.promptTokens });
       } else if (event.type === 'token') {
         const voice = voices[event.choice];
         if (!voice || tokenizer.eosIds.includes(event.tokenId)) continue;
-        if (tokens++ === 0) metrics.firstToken(this.#scope.elapsedMs / 1000);
+        job.used.completionTokens = ++tokens;
+        if (tokens === 1) noteFirstToken(this.#services, job.target, this.#scope.elapsedMs / 1000);
         const gapMs = voice.gapMs();
         if (gapMs !== null) metrics.nextToken(gapMs / 1000);
-        const text = voice.push(event.tokenId);
-        if (text !== '') await onText({ index: event.choice, text });
+        const piece = voice.push(event.tokenId, event.logprobs);
+        if (isSomething(piece)) await onText(piece);
         // Leaving the loop cancels the request.
-        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(start, voices);
+        if (start && voices.every(({ stopped }) => stopped)) return this.#stopped(job.target, start, voices);
       } else {
         const result = withFetch(event.result, job.target);
-        metrics.generated(result);
+        noteGenerated(this.#services, this.#scope.exchange, job.target, this.#startMs, result);
         return this.#done(result, voices, onText);
       }
     }
@@ -189,9 +244,7 @@ export class Generation {
     } catch (error) {
       const { adapter } = job.target;
       if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
-      const { catalogue } = this.#services;
-      await catalogue.refresh(adapter);
-      const selected = await catalogue.select(adapter.name, this.#scope);
+      const selected = await reselect(this.#services.catalogue, adapter, this.#scope);
       job.target.adapter = selected.adapter;
       job.target.fetchMs += selected.fetchMs;
     }
@@ -205,24 +258,25 @@ export class Generation {
       const voice = voices[index];
       if (!voice) throw new AppError('internal', `Expected ${voices.length} choices but the engine sent choice ${index}`);
       // A beam search tells its tokens only now.
-      let rest = voice.tokens === 0 ? tokenIds.map((id) => voice.push(id)).join('') : '';
-      rest += voice.finish();
-      if (rest !== '') await onText({ index, text: rest });
-      texts.push({ index, text: voice.text, finishReason: voice.stopped ? 'stop' : finishReason });
+      const before = voice.tokens === 0 ? tokenIds.map((id) => voice.push(id).text).join('') : '';
+      const last = voice.finish();
+      const rest = { ...last, text: before + last.text };
+      if (isSomething(rest)) await onText(rest);
+      texts.push(voice.whole(voice.stopped ? 'stop' : finishReason));
     }
     const { imageTokens, promptTokens, completionTokens, timings } = result;
     return { texts, imageTokens, promptTokens, completionTokens, timings };
   }
 
   /** Every sequence came to a stop string: the engine is told to end, and what it would still say is known here. */
-  #stopped(start: GenerateStart, voices: readonly Voice[]): Generated {
+  #stopped(target: Target, start: GenerateStart, voices: readonly Voice[]): Generated {
     const generated = {
       ...start,
       completionTokens: voices.reduce((total, { tokens }) => total + tokens, 0),
       timings: { ...start.timings, decodeMs: Math.max(...voices.map((voice) => voice.elapsedMs())) },
     };
-    this.#services.metrics.generated(generated);
-    return { ...generated, texts: voices.map(({ text }, index) => ({ index, text, finishReason: 'stop' })) };
+    noteGenerated(this.#services, this.#scope.exchange, target, this.#startMs, generated);
+    return { ...generated, texts: voices.map((voice) => voice.whole('stop')) };
   }
 }
 
@@ -232,8 +286,9 @@ export function checkPrompt(
   { contextLength, imageTokens }: EngineInfo,
   prompt: string,
   hasImage: boolean,
+  isWhole = false,
 ): void {
-  const tokens = tokenizer.encode(prompt).length + (hasImage ? imageTokens : 0);
+  const tokens = encode(tokenizer, prompt, isWhole).length + (hasImage ? imageTokens : 0);
   if (tokens < contextLength) return;
   const parts = hasImage ? ` (${imageTokens} of them the image's)` : '';
   throw new AppError(
@@ -243,11 +298,20 @@ export function checkPrompt(
   );
 }
 
-function inputOf({ tokenizer }: Services, { sampling }: Ask, scope: Scope, { adapter, promptOf }: Target): GenerateInput {
+/** The ids of what a target continues. */
+export function promptIdsOf({ tokenizer }: Services, { adapter, promptOf, isWhole = false }: Target): number[] {
+  return encode(tokenizer, promptOf(adapter), isWhole);
+}
+
+function encode(tokenizer: Tokenizer, prompt: string, isWhole: boolean): number[] {
+  return isWhole ? tokenizer.encodeWhole(prompt) : tokenizer.encode(prompt);
+}
+
+function inputOf(services: Services, { sampling }: Ask, scope: Scope, target: Target): GenerateInput {
   return {
     ...partyOf(scope.tenant),
-    adapter: adapter?.ref ?? null,
-    promptIds: tokenizer.encode(promptOf(adapter)),
+    adapter: target.adapter?.ref ?? null,
+    promptIds: promptIdsOf(services, target),
     sampling,
     deadlineMs: scope.remainingMs,
   };
@@ -259,16 +323,25 @@ function withFetch<Start extends GenerateStart>(start: Start, { fetchMs }: Targe
   return { ...start, timings: { ...start.timings, adapterMs: start.timings.adapterMs + fetchMs } };
 }
 
+function isSomething({ text, tokens = [] }: TextPiece): boolean {
+  return text !== '' || tokens.length > 0;
+}
+
 /** One sequence's text so far. */
 class Voice {
+  readonly #index: number;
   readonly #stream: TextStream;
+  readonly #likelihoods: LikelihoodStream | null;
+  readonly #told: TokenLikelihood[] = [];
   #firstMs: number | null = null;
   #lastMs: number | null = null;
-  text = '';
+  #text = '';
   tokens = 0;
 
-  constructor(stream: TextStream) {
+  constructor(index: number, stream: TextStream, likelihoods: LikelihoodStream | null) {
+    this.#index = index;
     this.#stream = stream;
+    this.#likelihoods = likelihoods;
   }
 
   get stopped(): boolean {
@@ -289,17 +362,31 @@ class Voice {
     return this.#firstMs === null ? 0 : performance.now() - this.#firstMs;
   }
 
-  push(tokenId: number): string {
-    if (!this.stopped) this.tokens++;
-    return this.#take(this.#stream.push(tokenId));
+  push(tokenId: number, logprobs?: TokenLogprobs): TextPiece {
+    if (!this.stopped) {
+      this.tokens++;
+      if (logprobs) this.#likelihoods?.push(tokenId, logprobs);
+    }
+    const text = this.#stream.push(tokenId);
+    return this.#piece(text, this.#likelihoods?.take(text));
   }
 
-  finish(): string {
-    return this.#take(this.#stream.finish());
+  finish(): TextPiece {
+    const text = this.#stream.finish();
+    const tokens = this.#likelihoods?.take(text);
+    if (!this.stopped) tokens?.push(...(this.#likelihoods?.finish() ?? []));
+    return this.#piece(text, tokens);
   }
 
-  #take(text: string): string {
-    this.text += text;
-    return text;
+  whole(finishReason: FinishReason): GeneratedText {
+    const tokens = this.#likelihoods ? { tokens: this.#told } : {};
+    return { index: this.#index, text: this.#text, finishReason, ...tokens };
+  }
+
+  #piece(text: string, tokens: TokenLikelihood[] | undefined): TextPiece {
+    this.#text += text;
+    if (tokens === undefined) return { index: this.#index, text };
+    this.#told.push(...tokens);
+    return { index: this.#index, text, tokens };
   }
 }

@@ -11,18 +11,21 @@ export function liveRoute(_req: Request, res: Response): void {
 export function readyRoute(services: Services) {
   return (_req: Request, res: Response): void => {
     const reason = unready(services);
-    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, adapters: services.catalogue.size });
+    // Asked without a key: what tenants have is not for everybody to count.
+    const adapters = services.tenants.isOpen ? { adapters: services.catalogue.size } : {};
+    if (reason === null) res.json({ status: 'ready', backbone: services.backbone, ...adapters });
     else res.status(503).set('retry-after', '1').json({ status: 'not_ready', reason });
   };
 }
 
 export function metricsRoute(services: Services) {
-  const { metrics, engine, admission, catalogue, sources } = services;
+  const { config, metrics, engine, admission, catalogue, sources } = services;
   return async (_req: Request, res: Response): Promise<void> => {
     const gauges = await engine.report(REPORT_TIMEOUT_MS);
     const front = {
       queueLength: admission.queueLength,
       adaptersRegistered: catalogue.size,
+      maxBatch: config.maxBatch,
       disk: sources && { bytes: sources.bytes, maxBytes: sources.maxBytes },
     };
     res.type(metrics.contentType).send(await metrics.render(gauges, front));

@@ -3,6 +3,7 @@ import type { Request, Response } from 'express';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { ResidentAdapter } from '../serving/protocol.js';
+import type { Tenant } from '../tenants/tenant.js';
 import type { Listed } from './catalogue.js';
 import { exchangeOf } from './exchange.js';
 import type { Services } from './services.js';
@@ -44,9 +45,11 @@ export function adaptersRoute(services: Services) {
   return async (_req: Request, res: Response): Promise<void> => {
     const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
     const byDigest = new Map(resident.map((adapter) => [adapter.digest, adapter]));
-    const data = services.catalogue.list(exchangeOf(res).tenant).map((listed) => {
+    const { tenant } = exchangeOf(res);
+    const data = services.catalogue.list(tenant).map((listed) => {
       const adapter = thereOf(listed);
-      return adapter ? describe(adapter, byDigest.get(adapter.ref.digest)) : describeAbsent(listed);
+      const whole = adapter ? describe(adapter, byDigest.get(adapter.ref.digest)) : describeAbsent(listed);
+      return { ...whole, ...withheld(tenant) };
     });
     res.json({ object: 'list', data });
   };
@@ -64,6 +67,11 @@ function createdMs(listed: Listed): number {
 
 function model(id: string, createdMs: number, parent: string | null): object {
   return { id, object: 'model', created: Math.floor(createdMs / 1000), owned_by: 'graft', root: id, parent };
+}
+
+/** Where operators keep an adapter, and how many of all tenants' requests use it, is the operators' to know. */
+function withheld({ isAdmin }: Tenant): object {
+  return isAdmin ? {} : { source: null, leases: null };
 }
 
 function describe(

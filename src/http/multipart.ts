@@ -15,6 +15,11 @@ export interface Body {
   readonly form: boolean;
 }
 
+/** Largest body of a request whose image has at most so many bytes: base64 is a third longer than what it holds. */
+export function bodyBytes(imageBytes: number): number {
+  return Math.ceil(imageBytes / 3) * 4 + MAX_JSON_BYTES;
+}
+
 /** Express middleware for JSON without an image. Throws `payload_too_large`, `unsupported_media_type` or `invalid_request`. */
 export function jsonBody(maxBytes = MAX_JSON_BYTES): RequestHandler[] {
   return [onlyJson, express.json({ limit: maxBytes, strict: true, type: 'application/json' })];
@@ -50,8 +55,7 @@ export function imageJsonBody(maxImageBytes: number, path: ImagePath): RequestHa
 }
 
 function imageJson(maxImageBytes: number, path: ImagePath): { readonly receive: RequestHandler; readonly parse: RequestHandler } {
-  // base64 is a third longer than what it holds.
-  const receive = express.raw({ limit: Math.ceil(maxImageBytes / 3) * 4 + MAX_JSON_BYTES, type: 'application/json' });
+  const receive = express.raw({ limit: bodyBytes(maxImageBytes), type: 'application/json' });
   const limits = { maxImageBytes, maxOtherBytes: MAX_JSON_BYTES };
   const parse: RequestHandler = async (req: Request<unknown, unknown, unknown>, _res, next) => {
     if (req.is('application/json')) req.body = Buffer.isBuffer(req.body) ? await parseImageJson(req.body, path, limits) : {};

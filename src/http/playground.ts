@@ -2,10 +2,12 @@
  * The page at `/`, where one tries adapters on an image. Its files are built (scripts/playground.mjs), read once, and served from memory:
  * no path of a request ever reaches the disk. It speaks to the public API as any client does, and to nothing else.
  */
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import type { Request, RequestHandler, Response } from 'express';
+import type { RequestHandler } from 'express';
 import { AppError } from '../errors.js';
+import { pageAbout } from './abouts.js';
+import { assetRoute } from './asset.js';
+import type { Route } from './route.js';
 
 /** The built files: the same folder from src/http and from dist/http. */
 const FOLDER = new URL('../../dist/http/playground/', import.meta.url);
@@ -29,9 +31,15 @@ const POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-/** A handler a path. A server that runs from a tree without a build says so at each. */
-export function playgroundRoutes(): ReadonlyMap<string, RequestHandler> {
-  return new Map(Object.entries(FILES).map(([path, { name, type }]) => [path, fileRoute(new URL(name, FOLDER), type)]));
+/** A server that runs from a tree without a build says so at each. */
+export function playgroundRoutes(): Route[] {
+  return Object.entries(FILES).map(([path, { name, type }]) => ({
+    method: 'get',
+    path,
+    access: 'open',
+    about: pageAbout(path, type, ['not_found']),
+    handlers: [fileRoute(new URL(name, FOLDER), type)],
+  }));
 }
 
 function fileRoute(file: URL, type: string): RequestHandler {
@@ -40,11 +48,5 @@ function fileRoute(file: URL, type: string): RequestHandler {
       throw new AppError('not_found', 'Expected the playground to be built (npm run build) but received a tree without it');
     };
   }
-  const bytes = readFileSync(file);
-  const etag = `"${createHash('sha256').update(bytes).digest('base64url')}"`;
-  return (req: Request, res: Response): void => {
-    res.set({ 'content-security-policy': POLICY, 'content-type': type, 'cache-control': 'no-cache', etag });
-    if (req.fresh) res.status(304).end();
-    else res.send(bytes);
-  };
+  return assetRoute(readFileSync(file), { type, policy: POLICY });
 }

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import type { SamplingParams } from '../serving/protocol.js';
+import { BLEND_WORDS, blendSchema, type Named, nameOf, placeOf } from './blend.js';
 
 export interface RequestLimits {
   readonly maxTokens: number;
@@ -19,6 +20,8 @@ const MAX_ADAPTERS = 64;
 const DEFAULT_MAX_TOKENS = 40;
 const MAX_STOPS = 4;
 const MAX_STOP_CHARACTERS = 256;
+/** OpenAI's bound for completions. */
+const MAX_LOGPROBS = 5;
 /** A name, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
 const ADAPTER_NAME = /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
 
@@ -26,15 +29,32 @@ export interface Field {
   readonly schema: z.ZodType;
   /** `Expected ${expected} but received ...`. */
   readonly expected: string;
-  /** How a form's text becomes a value. */
-  readonly form: 'text' | 'number' | 'boolean' | 'list' | 'texts';
+  /** How a form's text becomes a value; `file`: it may be a file. */
+  readonly form: 'text' | 'number' | 'boolean' | 'adapter' | 'adapters' | 'texts' | 'file';
+  /** What a JSON body has here, for the description of the API, where `schema` leaves that to code. */
+  readonly described?: z.ZodType;
+  /** Of a value that has parts, or a list of such: what says at which of them it is wrong. */
+  readonly parts?: z.ZodType;
 }
 
 export type Fields = Readonly<Record<string, Field>>;
 
 const number = (schema: z.ZodType<number>, expected: string) => ({ schema: schema.nullish(), expected, form: 'number' as const });
 export const boolean = { schema: z.boolean().nullish(), expected: 'true or false', form: 'boolean' as const };
-export const name = { schema: z.string().regex(ADAPTER_NAME).nullish(), expected: 'an adapter name', form: 'text' as const };
+const adapterName = z.string().regex(ADAPTER_NAME);
+const name = { schema: adapterName.nullish(), expected: 'an adapter name', form: 'text' as const };
+const blend = blendSchema(ADAPTER_NAME);
+const named = z.union([adapterName, blend]);
+/** One adapter, or a blend. */
+export const adapter = {
+  schema: named.nullish(),
+  expected: `an adapter name, or ${BLEND_WORDS}`,
+  form: 'adapter' as const,
+  parts: blend,
+};
+export const model = { ...name, expected: 'the name of the backbone or of an adapter' };
+/** How many of the most likely tokens are told with each. */
+export const topCount = (most: number) => number(z.int().min(0).max(most), `an integer from 0 to ${most}`);
 const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
 /** Fields that every generating route knows. */
@@ -71,14 +91,16 @@ function captionFields(limits: RequestLimits) {
     image: {
       schema: z.union([z.string().min(1), z.instanceof(Uint8Array)]).nullish(),
       expected: 'an image: a file in a form, or base64, a data URI or a URL in JSON',
-      form: 'text' as const,
+      form: 'file' as const,
+      described: z.string().min(1),
     },
-    adapter: name,
+    adapter,
     model: name,
     adapters: {
-      schema: z.array(z.string().regex(ADAPTER_NAME)).min(1).max(MAX_ADAPTERS).nullish(),
+      schema: z.array(named).min(1).max(MAX_ADAPTERS).nullish(),
       expected: `a list of 1 to ${MAX_ADAPTERS} adapter names`,
-      form: 'list' as const,
+      form: 'adapters' as const,
+      parts: blend,
     },
     prompt,
     ...samplingFields(limits),
@@ -86,8 +108,13 @@ function captionFields(limits: RequestLimits) {
 }
 
 function completionFields(limits: RequestLimits) {
-  const model = { ...name, schema: z.string().regex(ADAPTER_NAME), expected: 'the name of the backbone or of an adapter' };
-  return { model, prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) }, ...samplingFields(limits) };
+  return {
+    model,
+    adapter,
+    prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) },
+    logprobs: topCount(MAX_LOGPROBS),
+    ...samplingFields(limits),
+  };
 }
 
 export type Values<Known extends Fields> = { readonly [Key in keyof Known]: z.output<Known[Key]['schema']> };
@@ -98,6 +125,8 @@ type CompletionBody = Values<ReturnType<typeof completionFields>>;
 /** What every generating route asks for. */
 export interface Ask {
   readonly sampling: SamplingParams;
+  /** The field that says how many tokens there may be; null where none does. */
+  readonly maxTokensField: string | null;
   readonly stop: readonly string[];
   readonly stream: boolean;
   readonly timeoutMs: number;
@@ -106,34 +135,45 @@ export interface Ask {
 export interface CaptionAsk extends Ask {
   /** base64, a data URI or a URL, or a form's file. */
   readonly image: string | Uint8Array;
-  /** Names; empty where the request names none. */
-  readonly adapters: readonly string[];
+  /** Empty where the request names none. */
+  readonly adapters: readonly Named[];
   /** Whether the reply is a list, however many adapters there are. */
   readonly list: boolean;
   /** null: each adapter's own. */
   readonly prompt: string | null;
 }
 
-export interface CompletionAsk extends Ask {
+/** Which model is asked, in OpenAI's dialects. */
+export interface ModelAsk {
+  /** The backbone's name, an adapter's, or a blend. */
+  readonly named: Named;
+  /** What is shown for it. */
   readonly model: string;
+  /** The field that it came in. */
+  readonly modelField: 'model' | 'adapter';
+}
+
+export interface CompletionAsk extends Ask, ModelAsk {
   readonly prompt: string;
 }
 
 /** Checks and completes requests. It is made once: building schemas takes longer than using them. */
 export class RequestParser {
   readonly #limits: RequestLimits;
-  readonly #captionFields;
-  readonly #completionFields;
+  readonly #backbone: string;
+  readonly captionFields;
+  readonly completionFields;
 
-  constructor(limits: RequestLimits) {
+  constructor(limits: RequestLimits, backbone: string) {
     this.#limits = limits;
-    this.#captionFields = captionFields(limits);
-    this.#completionFields = completionFields(limits);
+    this.#backbone = backbone;
+    this.captionFields = captionFields(limits);
+    this.completionFields = completionFields(limits);
   }
 
   /** A request for captions. `form`: values are a form's texts. Throws `invalid_request` or `unknown_field`. */
   caption(body: unknown, form: boolean): CaptionAsk {
-    const value = check(this.#captionFields, body, form) as CaptionBody;
+    const value = check(this.captionFields, body, form) as CaptionBody;
     const named = [value.adapter, value.model, value.adapters].filter((given) => given != null);
     if (named.length > 1) {
       throw new AppError('invalid_request', 'adapter: Expected one of adapter, adapters and model but received several', {
@@ -146,8 +186,9 @@ export class RequestParser {
       });
     }
     const adapters = value.adapters ?? [value.adapter ?? value.model ?? []].flat();
-    if (new Set(adapters).size < adapters.length) {
-      throw new AppError('invalid_request', `adapters: Expected each name once but received ${adapters.join(', ')}`, {
+    const names = adapters.map(nameOf);
+    if (new Set(names).size < names.length) {
+      throw new AppError('invalid_request', `adapters: Expected each name once but received ${names.join(', ')}`, {
         param: 'adapters',
       });
     }
@@ -162,9 +203,32 @@ export class RequestParser {
 
   /** A request for text. Throws `invalid_request` or `unknown_field`. */
   completion(body: unknown): CompletionAsk {
-    const value = check(this.#completionFields, body, false) as CompletionBody;
-    return { ...askOf(value, this.#limits), model: value.model, prompt: value.prompt };
+    const value = check(this.completionFields, body, false) as CompletionBody;
+    const ask = withLogprobs(askOf(value, this.#limits), value.logprobs ?? undefined);
+    return { ...ask, ...modelOf(value, this.#backbone), prompt: value.prompt };
   }
+}
+
+/**
+ * The model that a request of OpenAI's dialects is for. Their clients always send one: beside an adapter it may be the backbone's, on which the
+ * adapter hangs. Throws `invalid_request` where neither or another is named.
+ */
+export function modelOf(
+  value: { readonly model: string | null | undefined; readonly adapter: Named | null | undefined },
+  backbone: string,
+): ModelAsk {
+  if (value.adapter != null) {
+    if (value.model != null && value.model !== backbone)
+      throw new AppError(
+        'invalid_request',
+        `adapter: Expected one of adapter and model (or the backbone, ${backbone}, as model) but received both`,
+        { param: 'adapter' },
+      );
+    return { named: value.adapter, model: nameOf(value.adapter), modelField: 'adapter' };
+  }
+  if (value.model == null)
+    throw new AppError('invalid_request', `model: Expected ${model.expected} but received nothing`, { param: 'model' });
+  return { named: value.model, model: value.model, modelField: 'model' };
 }
 
 /** The part of a request that every generating route has, with what is not said filled in. */
@@ -183,7 +247,21 @@ export function askOf(value: SamplingBody, { maxTokens, timeoutMs }: RequestLimi
   };
   checkTogether(sampling);
   const stop = typeof value.stop === 'string' ? [value.stop] : (value.stop ?? []);
-  return { sampling, stop, stream: value.stream ?? false, timeoutMs: value.timeout_ms ?? timeoutMs };
+  const maxTokensField = value.max_tokens == null ? null : 'max_tokens';
+  return { sampling, maxTokensField, stop, stream: value.stream ?? false, timeoutMs: value.timeout_ms ?? timeoutMs };
+}
+
+/** Asks how likely each token was, beside so many of the most likely. Throws `invalid_request` for beams, of which no token stands before the end. */
+export function withLogprobs(ask: Ask, count: number | undefined): Ask {
+  if (count === undefined) return ask;
+  const { numBeams } = ask.sampling;
+  if (numBeams > 1)
+    throw new AppError(
+      'invalid_request',
+      `logprobs: Expected none with num_beams above 1 (a beam is chosen as a whole) but received some with ${numBeams}`,
+      { param: 'logprobs' },
+    );
+  return { ...ask, sampling: { ...ask.sampling, logprobs: count } };
 }
 
 /** What is right alone and wrong together. */
@@ -222,16 +300,25 @@ export function check(fields: Fields, body: unknown, form: boolean): unknown {
   const values: Record<string, unknown> = {};
   const faults: string[] = [];
   let param: string | undefined;
-  for (const [key, { schema, expected, form: kind }] of Object.entries(fields)) {
+  for (const [key, { schema, expected, form: kind, parts }] of Object.entries(fields)) {
     const value = form ? fromForm(given.get(key), kind) : given.get(key);
     const result = schema.safeParse(value);
     values[key] = result.data;
     if (result.success) continue;
     param ??= key;
-    faults.push(`${key}: Expected ${expected} but received ${show(value)}`);
+    faults.push((parts && faultInside(parts, key, value)) ?? `${key}: Expected ${expected} but received ${show(value)}`);
   }
   if (faults.length > 0) throw new AppError('invalid_request', faults.join('; '), { param, faults });
   return values;
+}
+
+/** What is wrong inside of a value that has parts, or inside of the first such value of a list; undefined where that is not the trouble. */
+function faultInside(schema: z.ZodType, key: string, value: unknown): string | undefined {
+  const places = Array.isArray(value)
+    ? value.map((item: unknown, index) => placeOf(schema, `${key}[${index}]`, item))
+    : [placeOf(schema, key, value)];
+  const fault = places.find((place) => place !== undefined);
+  return fault && `${fault.place}: ${fault.message} but received ${show(fault.received)}`;
 }
 
 /** A form's value (text, or several of one name) as JSON would have given it; what it cannot be stays text, and is refused as such. */
@@ -241,12 +328,29 @@ function fromForm(value: unknown, kind: Field['form']): unknown {
       return typeof value === 'string' && /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value) ? Number(value) : value;
     case 'boolean':
       return value === 'true' ? true : value === 'false' ? false : value;
-    case 'list':
-      return value === undefined
-        ? undefined
-        : [value].flat().flatMap((item) => (typeof item === 'string' ? item.split(',').map((part) => part.trim()) : [item]));
+    case 'adapter':
+      return typeof value === 'string' ? fromJson(value) : value;
+    case 'adapters':
+      return value === undefined ? undefined : [value].flat().flatMap(adaptersOf);
     default:
       return value;
+  }
+}
+
+/** The names in one field of a form, or the one blend. */
+function adaptersOf(item: unknown): unknown[] {
+  if (typeof item !== 'string') return [item];
+  const value = fromJson(item);
+  return value === item ? item.split(',').map((part) => part.trim()) : [value];
+}
+
+/** The object that a text holds; else the text. */
+function fromJson(text: string): unknown {
+  if (!text.trimStart().startsWith('{')) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
   }
 }
 

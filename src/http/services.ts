@@ -1,5 +1,6 @@
 /** What the routes work with; put together once, where the server is started. */
 import type { Logger } from 'pino';
+import type { ChatTemplate } from '../backbone/template.js';
 import type { Tokenizer } from '../backbone/tokenizer.js';
 import type { Config } from '../config.js';
 import type { ImageClient } from '../images/client.js';
@@ -8,8 +9,10 @@ import type { Metrics } from '../metrics.js';
 import type { EngineClient } from '../serving/protocol.js';
 import type { SourceLibrary } from '../sources/library.js';
 import type { Tenants } from '../tenants/tenants.js';
+import type { Tracing } from '../tracing.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
+import type { Quotas } from './quotas.js';
 
 export interface Services {
   readonly config: Config;
@@ -26,8 +29,13 @@ export interface Services {
   /** Adapters that come from elsewhere; null where there are none. */
   readonly sources: Pick<SourceLibrary, 'bytes' | 'maxBytes'> | null;
   readonly tenants: Tenants;
+  readonly quotas: Quotas;
   readonly tokenizer: Tokenizer;
+  /** How the backbone writes conversations; null where its checkpoint does not say. */
+  readonly template: ChatTemplate | null;
   readonly metrics: Metrics;
+  /** null where nobody takes traces. */
+  readonly tracing: Pick<Tracing, 'record'> | null;
   readonly admission: Admission;
   readonly log: Logger;
 }

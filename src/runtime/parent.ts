@@ -1,8 +1,8 @@
 /**
  * The child's side of a supervised process: typed messages to and from the process that started it, and an end when that process ends.
  *
- * The parent alone decides when a child stops. Ctrl-C and a service manager's SIGTERM reach the whole process group, while the parent
- * still wants to finish the requests inside the child: both signals are ignored here, and a closed channel is the one sign to stop.
+ * The parent alone decides when a child stops. Ctrl-C, a service manager's SIGTERM and a SIGHUP reach the whole process group, while the parent
+ * still wants to finish the requests inside the child: all are ignored here, and a closed channel is the one sign to stop.
  */
 import { AppError, type ErrorData } from '../errors.js';
 
@@ -31,6 +31,7 @@ export class Parent<Command, Event extends { readonly type: string }> {
     this.#options = options;
     process.on('SIGINT', () => undefined);
     process.on('SIGTERM', () => undefined);
+    process.on('SIGHUP', () => undefined);
     process.on('message', (message) => void this.#handler(message as Command));
     process.once('disconnect', () => void this.#close());
     if (!process.connected) void this.#close(); // The parent died while this process was still loading its modules.

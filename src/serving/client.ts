@@ -50,6 +50,8 @@ const EMPTY_GAUGES: EngineGauges = {
   runningRows: 0,
   runningRequests: 0,
   waitingRequests: 0,
+  runningAdapters: [],
+  waitingAdapters: [],
   adapterBytes: 0,
   adapterCapacityBytes: 0,
   adapterResident: 0,
@@ -209,7 +211,8 @@ export class SupervisedEngine implements EngineClient {
 
   #step({ started, tokens, finished, failed, counts, gauges }: StepEvent): void {
     for (const { id, start } of started) this.#markStarted(id, start);
-    for (const [id, choice, tokenId] of tokens) this.#outstanding.get(id)?.stream.push({ type: 'token', choice, tokenId });
+    for (const [id, choice, tokenId, logprobs] of tokens)
+      this.#outstanding.get(id)?.stream.push({ type: 'token', choice, tokenId, ...(logprobs && { logprobs }) });
     for (const { id, result } of finished) this.#settle(id, (stream) => stream.push({ type: 'done', result }));
     for (const { id, error } of failed) this.#settle(id, (stream) => stream.fail(AppError.fromData(error)));
     for (const listener of this.#countListeners) listener(counts);

@@ -71,6 +71,11 @@ export class Job implements Member, Candidate {
     return this.#strategy;
   }
 
+  /** Whether it has been in the batch. */
+  get hasJoined(): boolean {
+    return this.#strategy !== undefined;
+  }
+
   get width(): number {
     return widthOf(this.request.sampling);
   }

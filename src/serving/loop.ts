@@ -22,6 +22,7 @@ import type {
   GenerateResult,
   GenerateStart,
   StepEvent,
+  TokenEvent,
 } from './protocol.js';
 import { admit } from './scheduler.js';
 import { Shares } from './shares.js';
@@ -64,7 +65,7 @@ export class ServingLoop {
   };
 
   #started: { id: number; start: GenerateStart }[] = [];
-  #tokens: [number, number, number][] = [];
+  #tokens: TokenEvent[] = [];
   #finished: { id: number; result: GenerateResult }[] = [];
   #failed: { id: number; error: ErrorData }[] = [];
   #reportWanted = false;
@@ -259,7 +260,10 @@ export class ServingLoop {
       job.gotFirstToken();
       this.#started.push({ id: job.request.id, start: job.start() });
     }
-    for (const { member, choice, tokenId } of outcome.emitted) this.#tokens.push([member.request.id, choice, tokenId]);
+    for (const { member, choice, tokenId, logprobs } of outcome.emitted) {
+      const { id } = member.request;
+      this.#tokens.push(logprobs ? [id, choice, tokenId, logprobs] : [id, choice, tokenId]);
+    }
     for (const job of outcome.finished) {
       const result = job.result();
       this.#finished.push({ id: job.request.id, result });
@@ -348,6 +352,8 @@ export class ServingLoop {
       runningRows: batch.size,
       runningRequests: batch.members,
       waitingRequests: this.#waiting.size,
+      runningAdapters: adaptersOf([...this.#jobs.values()].filter(({ hasJoined }) => hasJoined)),
+      waitingAdapters: adaptersOf([...this.#jobs.values()].filter(({ hasJoined }) => !hasJoined)),
       adapterBytes: bytes,
       adapterCapacityBytes: this.#options.adapterCacheBytes,
       adapterResident: resident.length,
@@ -358,4 +364,9 @@ export class ServingLoop {
       resident,
     };
   }
+}
+
+/** Names of the adapters of some jobs, sorted, each once. */
+function adaptersOf(jobs: readonly Job[]): string[] {
+  return [...new Set(jobs.flatMap(({ request: { adapter } }) => adapter?.name ?? []))].sort();
 }

@@ -3,6 +3,7 @@
  * Requests go in with pixels and token ids; tokens come out in one message a step; metrics come out as counts to add.
  */
 import type { AdapterRef } from '../adapter/adapter.js';
+import type { TokenLogprobs } from '../engine/logprobs.js';
 import type { ErrorData } from '../errors.js';
 import type { Crowd } from '../fairness/crowd.js';
 import type { Party } from '../fairness/turns.js';
@@ -26,7 +27,11 @@ export interface SamplingParams {
   readonly numBeams: number;
   readonly lengthPenalty: number;
   readonly earlyStopping: boolean;
+  /** How many of the most likely tokens are told with each token; absent: nothing is. Not for beams. */
+  readonly logprobs?: number;
 }
+
+export type { TokenLogprobs } from '../engine/logprobs.js';
 
 /** One adapter's answer to one prompt (and image), for a tenant that the engine knows by an id and a weight alone. */
 export interface GenerateRequest extends Party {
@@ -110,6 +115,9 @@ export interface EngineGauges {
   runningRows: number;
   runningRequests: number;
   waitingRequests: number;
+  /** Names of the adapters of those that run, and of those that wait; sorted, each once. */
+  runningAdapters: readonly string[];
+  waitingAdapters: readonly string[];
   adapterBytes: number;
   adapterCapacityBytes: number;
   adapterResident: number;
@@ -144,12 +152,15 @@ export interface EngineInfo {
   readonly loadMs: number;
 }
 
+/** Request id, choice index, token id, and how likely it was where the request asks. */
+export type TokenEvent = readonly [number, number, number, TokenLogprobs?];
+
 export interface StepEvent {
   readonly type: 'step';
   /** Requests that got their rows, and their first token, in this step. */
   readonly started: readonly { readonly id: number; readonly start: GenerateStart }[];
-  /** [request id, choice index, token id] of every new token; beams report only when they finish. */
-  readonly tokens: readonly (readonly [number, number, number])[];
+  /** Every new token; beams report only when they finish. */
+  readonly tokens: readonly TokenEvent[];
   readonly finished: readonly { readonly id: number; readonly result: GenerateResult }[];
   readonly failed: readonly { readonly id: number; readonly error: ErrorData }[];
   readonly counts: EngineCounts;
@@ -174,7 +185,7 @@ export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } 
 /** What one request's stream yields; it throws AppError where the request fails. */
 export type GenerationEvent =
   | { readonly type: 'started'; readonly start: GenerateStart }
-  | { readonly type: 'token'; readonly choice: number; readonly tokenId: number }
+  | { readonly type: 'token'; readonly choice: number; readonly tokenId: number; readonly logprobs?: TokenLogprobs }
   | { readonly type: 'done'; readonly result: GenerateResult };
 
 export type GenerateInput = Omit<GenerateRequest, 'id'>;

@@ -62,6 +62,8 @@ export class Tenant {
 
 function patternOf(pattern: string): RegExp {
   const parts = pattern.split(/(\*\*|\*)/);
-  const source = parts.map((part) => (part === '**' ? '.*' : part === '*' ? '[^/]*' : part.replace(/[^\w/-]/g, '\\$&')));
+  const source = parts.map((part) =>
+    part === '**' ? '.*' : part === '*' ? '[^/]*' : part.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'),
+  );
   return new RegExp(`^${source.join('')}$`, 'u');
 }

@@ -3,7 +3,7 @@
  * until the new one is complete. A rename alone may be forgotten in a power cut, though the file itself was synced, so folders are synced too.
  */
 import { randomUUID } from 'node:crypto';
-import { renameSync } from 'node:fs';
+import { renameSync, type Stats } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
@@ -21,12 +21,15 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Writes a file that takes the place of the one before it in one step. */
-export async function replaceFile(path: string, content: Uint8Array): Promise<void> {
+/** Whose a file is, and who may read it. */
+export type Access = Pick<Stats, 'mode' | 'uid' | 'gid'>;
+
+/** Writes a file that takes the place of the one before it in one step. Without `access` it is the system's usual one. */
+export async function replaceFile(path: string, content: Uint8Array, access?: Access): Promise<void> {
   const target = resolve(path);
   const temporary = hiddenName(target);
   try {
-    await writeSynced(temporary, content);
+    await writeSynced(temporary, content, access);
     await rename(temporary, target);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -56,10 +59,15 @@ export async function publishFolder(place: string, fill: (temporary: string) => 
 }
 
 /** Writes a new file, and its folder where there is none, and sees both onto the disk. */
-export async function writeSynced(path: string, content: Uint8Array): Promise<void> {
+export async function writeSynced(path: string, content: Uint8Array, access?: Access): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const file = await open(path, 'wx');
+  const file = await open(path, 'wx', access && 0o600);
   try {
+    if (access) {
+      // Only root can give a file away, and only root's would otherwise be closed to whom it was for.
+      if (process.getuid?.() === 0) await file.chown(access.uid, access.gid);
+      await file.chmod(access.mode & 0o7777);
+    }
     await file.writeFile(content);
     await file.sync();
   } finally {

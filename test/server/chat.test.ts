@@ -324,6 +324,7 @@ test('the code that the playground shows for the client runs as it is', async ()
       file: { name: 'a "quoted".png', type: 'image/png' },
       adapters: ['first', 'second'],
       settings: { max_tokens: 12, temperature: 0, stream: true },
+      isKeyed: false,
     };
     await writeFile(path.join(folder, 'code.mjs'), snippet('openai', request));
     const { stdout } = await promisify(execFile)(process.execPath, ['code.mjs'], { cwd: folder });

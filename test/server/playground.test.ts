@@ -5,10 +5,11 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, chromium, type Page, type Request } from 'playwright-core';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { formOf, noisePng, post, startTinyServer, type TinyServer } from '../support/server.js';
+import { startTenantServer, type TenantServer } from '../support/tenants.js';
 import { makeTinyBackbone } from '../support/tiny.js';
 
 const CHROMIUM = '/usr/bin/chromium';
@@ -267,6 +268,101 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
       await scenes.close();
       await rm(folder, { recursive: true });
     }
+  });
+});
+
+describe.skipIf(!hasBrowser)('where there are tenants', () => {
+  let server: TenantServer;
+  let browser: Browser;
+  let page: Page;
+  const requests: Request[] = [];
+  beforeAll(async () => {
+    server = await startTenantServer(['acme/own', 'other/own', 'shared'], { acme: 'adapters: [shared]', ops: 'admin: true' });
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+    page = await browser.newPage();
+    page.on('request', (request) => requests.push(request));
+    await page.goto(server.url);
+  });
+  afterAll(async () => {
+    await browser.close();
+    await server.close();
+  });
+
+  const enter = async (tenant: string) => {
+    await page.getByLabel('API key').fill(server.keys[tenant] ?? 'graft_wrong');
+    await page.getByRole('button', { name: 'Continue' }).click();
+  };
+  const shown = () => page.getByRole('checkbox').evaluateAll((boxes) => boxes.map((box) => box.getAttribute('value')));
+
+  test('a key is asked for, and nothing else shown; a wrong one is said to be', async () => {
+    await page.getByLabel('API key').waitFor();
+    expect(await page.locator(':focus').getAttribute('id')).toBe('key');
+    expect(await page.getByRole('button', { name: 'Caption' }).isVisible()).toBe(false);
+    expect(await page.getByRole('alert').count()).toBe(0);
+    const before = requests.length;
+    await page.getByText('tiny is ready').waitFor();
+    await page.waitForTimeout(2500);
+    // Whoever has no key is not asked again and again.
+    expect(requests.slice(before).filter((request) => !request.url().endsWith('/health/ready'))).toEqual([]);
+    await enter('nobody');
+    await page.getByRole('alert').filter({ hasText: 'does not know that key' }).waitFor();
+    expect(await page.getByLabel('API key').inputValue()).toBe('');
+  });
+
+  test('a tenant’s key shows its adapters, and not the server’s own figures; captions come', async () => {
+    await enter('acme');
+    await page.getByRole('checkbox').nth(1).waitFor();
+    expect(await shown()).toEqual(['acme/own', 'shared']);
+    expect(await page.getByRole('heading', { name: 'Server' }).isVisible()).toBe(false);
+    await page.locator('#file').setInputFiles({ name: 'noise.png', mimeType: 'image/png', buffer: await noisePng() });
+    await page.getByRole('button', { name: 'Caption' }).click();
+    await page.locator('.card.done[data-adapter="acme/own"]').waitFor();
+    await page.locator('.card.done[data-adapter=shared]').waitFor();
+    expect(await page.getByText('Server batch: rows a step').isVisible()).toBe(false);
+  });
+
+  test('the key is kept for the tab, sent in a header alone, and not shown', async () => {
+    const key = server.keys['acme'] ?? '';
+    await page.reload();
+    await page.getByRole('checkbox').nth(1).waitFor();
+    expect(await page.evaluate('JSON.stringify([localStorage.length, document.cookie])')).toBe('[0,""]');
+    const code = async (tab: string) => {
+      await page.getByRole('radio', { name: tab }).check();
+      return page.locator('#snippet').textContent();
+    };
+    expect(await code('curl')).toContain('-H "Authorization: Bearer $GRAFT_KEY"');
+    expect(await code('OpenAI client')).toContain('apiKey: process.env.GRAFT_KEY');
+    expect(await page.content()).not.toContain(key);
+    for (const request of requests) {
+      expect(request.url()).not.toContain('graft_');
+      expect(request.headers()['referer'] ?? '').not.toContain('graft_');
+    }
+    expect(requests.some((request) => request.headers()['authorization'] === `Bearer ${key}`)).toBe(true);
+    // Where it is not asked for it is not sent.
+    for (const request of requests.filter((one) => /health|playground/.test(one.url())))
+      expect(request.headers()['authorization']).toBeUndefined();
+    const other = await browser.newPage();
+    await other.goto(server.url);
+    await other.getByLabel('API key').waitFor();
+    await other.close();
+  });
+
+  test('another key is another visitor: an operator sees all, and the server', async () => {
+    await page.getByRole('button', { name: 'Change key' }).click();
+    expect(await page.getByRole('alert').count()).toBe(0);
+    await enter('ops');
+    await page.getByRole('checkbox').nth(2).waitFor();
+    expect(await shown()).toEqual(['acme/own', 'other/own', 'shared']);
+    await page.getByRole('heading', { name: 'Server' }).waitFor();
+    expect(await page.locator('.card').count()).toBe(0);
+  });
+
+  test('a key that is revoked meanwhile is asked for again', async () => {
+    await writeFile(server.file, 'tenants: {}');
+    await page.getByRole('alert').filter({ hasText: 'does not know that key' }).waitFor();
+    expect(await page.evaluate('sessionStorage.length')).toBe(0);
+    await page.setViewportSize({ width: 360, height: 740 });
+    expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360);
   });
 });
 

@@ -30,7 +30,11 @@ describe('what is refused, and how', () => {
     ['top_p', '0', 'above 0, at most 1 but received 0'],
     ['seed', '1e300', 'but received 1e+300'],
     ['stream', 'yes', 'true or false but received "yes"'],
-    ['adapter', '../first', 'an adapter name but received "../first"'],
+    [
+      'adapter',
+      '../first',
+      'Expected an adapter name, or {"blend": [{"name": ..., "weight": ...}, ...]} of 2 to 8 adapters but received "../first"',
+    ],
     ['stop', '', 'of 1 to 256 characters'],
     ['n', '2', 'from 1 to 1 but received 2'],
     ['timeout_ms', '60001', 'from 1 to 60000 but received 60001'],

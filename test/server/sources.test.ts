@@ -7,10 +7,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { digestFolder } from '../../src/adapter/digest.js';
 import { type RunningServer, startServer } from '../../src/cli/serve.js';
 import { type ConfigKey, loadConfig } from '../../src/config.js';
+import { makeKey } from '../../src/tenants/key.js';
 import { MockHub } from '../support/hub.js';
 import { ENGLISH, FRENCH, hubFiles } from '../support/library.js';
 import { BUCKET, S3_ENV, TestS3 } from '../support/s3.js';
 import { formOf, get, metric, post, type Reply, until } from '../support/server.js';
+import { bearer, tenantsFile } from '../support/tenants.js';
 
 const IMAGE = fileURLToPath(new URL('../../models/scenes/example.jpg', import.meta.url));
 const HUB_PLACE = 'hf://owner/model';
@@ -114,6 +116,31 @@ describe('captions', () => {
     // The time of the fetch is part of the adapter's.
     expect(body.data?.[0]?.timings?.['adapter_ms']).toBeGreaterThan(0);
     expect(body.data?.[0]?.captions).toEqual(body.data?.[2]?.captions);
+  });
+
+  test('of a place are for tenants that see it, however it is spelled; to others it is nowhere, and nothing is fetched', async () => {
+    const tenants = { acme: "adapters: [english, theirs, 'hf://owner/*']", other: "adapters: [english, 's3://other/**']" };
+    const keys = { acme: makeKey(), other: makeKey() };
+    await writeFile(path.join(folder, 'tenants.yaml'), tenantsFile(keys, tenants));
+    await start({ tenants: path.join(folder, 'tenants.yaml'), adapterSource: `theirs=${S3_PLACE}` });
+    const asked = async (tenant: keyof typeof keys, adapter: string) => {
+      const body = formOf({ image, adapter, max_tokens: '4' });
+      const response = await fetch(`${server.url}/v1/captions`, { method: 'POST', body, headers: bearer(keys[tenant]) });
+      return { status: response.status, text: (await response.text()).replaceAll(adapter, 'NAME') };
+    };
+    const nowhere = await asked('other', 'hf://owner/nothing-at-all');
+    expect(nowhere.status).toBe(404);
+    for (const name of [HUB_PLACE, S3_PLACE, 'theirs']) expect(await asked('other', name)).toEqual(nowhere);
+    expect(hub.asked).toEqual([]);
+
+    for (const place of [HUB_PLACE, `${HUB_PLACE}@main`, `${HUB_PLACE}/`, 'theirs'])
+      expect((await asked('acme', place)).status, place).toBe(200);
+    // The place of what the operator has named is the operator's.
+    expect(await asked('acme', S3_PLACE)).toEqual(nowhere);
+    expect(await asked('other', HUB_PLACE)).toEqual(nowhere);
+    const response = await fetch(`${server.url}/v1/adapters`, { headers: bearer(keys.acme) });
+    const { data } = (await response.json()) as Reply['body'];
+    expect(data).toMatchObject([{ name: 'english' }, { name: 'theirs', digest: english, source: null }]);
   });
 
   test('go on while a cold adapter is fetched, which is fetched once for all who ask', async () => {

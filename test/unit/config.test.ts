@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { CONFIG_KEYS, type ConfigSources, flagInfos, isShipped, loadConfig } from '../../src/config.js';
+import { CONFIG_KEYS, type ConfigSources, findTenants, flagInfos, isLoopback, isShipped, loadConfig } from '../../src/config.js';
 
 let folder = '';
 beforeEach(async () => {
@@ -94,6 +94,20 @@ describe('loadConfig', () => {
     });
   });
 
+  test('shows nothing of a value that may hold a password', async () => {
+    await yaml('redis: redis:/user:open-sesame@host\n');
+    const wrong = load({ flags: { backbone: 'b', quotaFailure: 'ajar' } });
+    await expect(wrong).rejects.toMatchObject({
+      faults: [
+        'redis (graft.yaml): Expected a URL such as redis://HOST:6379 or rediss://USER:PASSWORD@HOST:6380/1, or none but received something else, which is not shown',
+        'quotaFailure (--quota-failure): Expected one of open, closed but received "ajar"',
+      ],
+    });
+    const env = { GRAFT_REDIS: 'rediss://user:open-sesame@host:6380/1' };
+    expect(await load({ env })).toMatchObject({ redis: env.GRAFT_REDIS, quotaFailure: 'open' });
+    expect((await load({ env: { GRAFT_REDIS: 'none' } })).redis).toBeNull();
+  });
+
   test('a file that was named must be there, and be YAML of settings', async () => {
     await expect(load({ file: 'none.yaml' })).rejects.toThrow('Expected a readable file');
     await yaml('- a\n- b\n');
@@ -124,10 +138,68 @@ test('the example file names every setting, and is itself right', async () => {
   for (const key of CONFIG_KEYS) expect(example).toMatch(new RegExp(`^(# )?${key}: `, 'm'));
   const uncommented = example.replace(/^# (\w+: )/gm, '$1').replace(/^threads: .*$/m, '');
   await yaml(uncommented);
-  const { backbone, adapters, ...config } = await load({ flags: {} });
-  const { backbone: _, adapters: none, ...defaults } = await load({ file: await emptyFile() });
+  const { backbone, adapters, settingsFile, ...config } = await load({ flags: {} });
+  const { backbone: _, adapters: none, settingsFile: empty, ...defaults } = await load({ file: await emptyFile() });
   expect(config).toEqual(defaults);
   expect([backbone, adapters, none]).toEqual([path.join(folder, 'models'), path.join(folder, 'adapters'), null]);
+  expect([settingsFile, empty]).toEqual([path.join(folder, 'graft.yaml'), path.join(folder, 'empty.yaml')]);
+});
+
+describe('who may come', () => {
+  test.each(['127.0.0.1', '127.9.8.7', '::1', '0:0:0:0:0:0:0:1', '::ffff:127.0.0.1', 'localhost', 'LocalHost'])(
+    '%s is this machine alone',
+    async (host) => {
+      expect(isLoopback(host)).toBe(true);
+      expect(await load({ flags: { host } })).toMatchObject({ host, tenants: null, open: false });
+    },
+  );
+
+  test.each(['0.0.0.0', '::', '192.168.1.2', '128.0.0.1', '127.1', '127.0.0.1.example.com', 'localhost.example.com', 'my-host'])(
+    '%s is refused without tenants, unless that is said',
+    async (host) => {
+      expect(isLoopback(host)).toBe(false);
+      await expect(load({ flags: { host } })).rejects.toMatchObject({
+        code: 'invalid_config',
+        faults: [expect.stringMatching(/^host: Expected this machine alone .* but received ".*--tenants .*--open/)],
+      });
+      expect(await load({ flags: { host }, env: { GRAFT_OPEN: 'true' } })).toMatchObject({ open: true });
+      expect(await load({ flags: { host, open: true } })).toMatchObject({ open: true });
+      expect(await load({ flags: { host, tenants: 't.yaml' } })).toMatchObject({ tenants: path.join(folder, 't.yaml') });
+    },
+  );
+
+  test('both tenants and open are a contradiction', async () => {
+    await expect(load({ flags: { tenants: 't.yaml', open: true } })).rejects.toThrow(
+      'open: Expected false where there are tenants',
+    );
+    expect(await load({ flags: { tenants: 't.yaml', open: 'false' } })).toMatchObject({ open: false });
+  });
+
+  test('tenants in graft.yaml make it their file; all else in it is checked as ever', async () => {
+    await yaml('host: 0.0.0.0\ntenants:\n  acme: {}\n');
+    const file = path.join(folder, 'graft.yaml');
+    expect(await load()).toMatchObject({ tenants: file, settingsFile: file, host: '0.0.0.0' });
+    expect((await load({ flags: { tenants: 'other.yaml' } })).tenants).toBe(path.join(folder, 'other.yaml'));
+    await yaml('prot: 1\nqueueLimit: none\ntenants:\n  acme: {}\n');
+    await expect(load()).rejects.toMatchObject({
+      faults: [expect.stringContaining('received prot'), expect.stringContaining('queueLimit (graft.yaml)')],
+    });
+    await yaml('tenants: who/\n');
+    expect((await load()).tenants).toBe(path.join(folder, 'who'));
+    await yaml('tenants: 3\n');
+    await expect(load()).rejects.toThrow('tenants (graft.yaml): Expected a path, or none but received 3');
+  });
+
+  test('commands that need nothing else find the tenants as the server does, whatever address it has', async () => {
+    const sources = { flags: {}, env: { GRAFT_HOST: '0.0.0.0' }, folder };
+    expect(await findTenants(sources)).toEqual({ tenants: null, settingsFile: null });
+    await yaml('port: 70000\ntenants:\n  acme: {}\n');
+    const file = path.join(folder, 'graft.yaml');
+    expect(await findTenants(sources)).toEqual({ tenants: file, settingsFile: file });
+    expect((await findTenants({ ...sources, env: { GRAFT_TENANTS: 'env.yaml' } })).tenants).toBe(path.join(folder, 'env.yaml'));
+    await yaml('tenants: [\n');
+    await expect(findTenants(sources)).rejects.toThrow('graft.yaml: Expected YAML');
+  });
 });
 
 test('without a backbone it is the one that comes along, with its adapters unless others are named', async () => {
@@ -154,4 +226,5 @@ test('every setting has a flag, a variable and a help text', () => {
     help: expect.stringContaining('(default 32)'),
   });
   expect(flagInfos()).toHaveLength(CONFIG_KEYS.length);
+  expect(flagInfos().filter(({ isToggle }) => isToggle)).toMatchObject([{ flag: '--open', environment: 'GRAFT_OPEN' }]);
 });

@@ -10,6 +10,8 @@ const GAUGES: EngineGauges = {
   runningRows: 3,
   runningRequests: 2,
   waitingRequests: 4,
+  runningAdapters: ['a', 'b'],
+  waitingAdapters: ['b', 'c,d'],
   adapterBytes: 500,
   adapterCapacityBytes: 1000,
   adapterResident: 5,
@@ -37,7 +39,7 @@ const COUNTS: EngineCounts = {
 };
 
 const render = (metrics: Metrics) =>
-  metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12, disk: { bytes: 300, maxBytes: 900 } });
+  metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12, maxBatch: 32, disk: { bytes: 300, maxBytes: 900 } });
 
 function filled(): Metrics {
   const metrics = new Metrics();
@@ -50,11 +52,20 @@ function filled(): Metrics {
   metrics.nextToken(0.002);
   metrics.engineRestarted();
   metrics.imageProcessRestarted();
+  metrics.tenantsReloaded('ok');
+  metrics.tenantsReloaded('failed');
   metrics.adapterFetched('s3', 0.3, 4000);
   metrics.adapterFetchFailed('hub', 'refused');
   metrics.adapterAsked(true);
   metrics.adapterAsked(false);
   metrics.adapterEvictedFromDisk();
+  metrics.traffic('a', { requests: 1 });
+  metrics.traffic('a', { firstTokens: 1, firstTokenSeconds: 0.25 });
+  metrics.traffic('b', { generatedTokens: 7, misses: 1 });
+  metrics.tenantRequest('acme', 'rate_limit_exceeded');
+  metrics.tenantTokens('acme', { imageTokens: 64, promptTokens: 2, completionTokens: 9 });
+  metrics.quotaRefused('acme', 'tokensPerMinute');
+  metrics.quotaStoreFailed();
   return metrics;
 }
 
@@ -84,12 +95,19 @@ describe('Metrics', () => {
       'graft_adapter_load_seconds_sum 1',
       'graft_engine_restarts_total 1',
       'graft_image_process_restarts_total 1',
+      'graft_tenants_reloads_total{outcome="failed"} 1',
       'graft_adapter_fetch_seconds_count{source="s3"} 1',
       'graft_adapter_fetch_bytes_total{source="s3"} 4000',
       'graft_adapter_fetch_failures_total{source="hub",reason="refused"} 1',
       'graft_adapter_disk_hits_total 1',
       'graft_adapter_disk_misses_total 1',
       'graft_adapter_disk_evictions_total 1',
+      'graft_tenant_requests_total{tenant="acme",outcome="rate_limit_exceeded"} 1',
+      'graft_tenant_tokens_total{tenant="acme",kind="image"} 64',
+      'graft_tenant_tokens_total{tenant="acme",kind="prompt"} 2',
+      'graft_tenant_tokens_total{tenant="acme",kind="completion"} 9',
+      'graft_quota_refusals_total{tenant="acme",limit="tokensPerMinute"} 1',
+      'graft_quota_store_failures_total 1',
     ];
     expect(lines).toEqual(expect.arrayContaining(expected));
   });
@@ -127,6 +145,47 @@ describe('Metrics', () => {
       expect(name).not.toMatch(/(_ms|milliseconds|_mb|percent)/);
       expect(text).toMatch(new RegExp(`^# HELP ${name} \\S`, 'm'));
     }
+  });
+
+  test('counts by adapter', async () => {
+    const text = await render(filled());
+    const expected = [
+      'graft_adapter_requests_total{adapter="a"} 1',
+      'graft_adapter_requests_total{adapter="b"} 0',
+      'graft_adapter_first_tokens_total{adapter="a"} 1',
+      'graft_adapter_first_token_seconds_total{adapter="a"} 0.25',
+      'graft_adapter_generation_tokens_total{adapter="b"} 7',
+      'graft_adapter_request_misses_total{adapter="b"} 1',
+    ];
+    expect(text.split('\n')).toEqual(expect.arrayContaining(expected));
+  });
+
+  test('thousands of adapters are no thousands of series', async () => {
+    const metrics = new Metrics();
+    for (let i = 0; i < 5000; i++) metrics.traffic(`adapter-${i}`, { requests: 1 });
+    const text = await render(metrics);
+    expect(text.match(/^graft_adapter_requests_total\{/gm)).toHaveLength(51);
+    expect(text).toContain('graft_adapter_requests_total{adapter="other"} 4950');
+  });
+
+  test('names the adapters of running and waiting requests in one series, now and again', async () => {
+    const metrics = new Metrics();
+    await render(metrics);
+    const running = { ...GAUGES, runningAdapters: ['z'], waitingAdapters: [] };
+    const text = await metrics.render(running, { queueLength: 0, adaptersRegistered: 0, maxBatch: 8, disk: null });
+    const series = text.split('\n').filter((line) => line.startsWith('graft_lora_requests_info{'));
+    expect(series).toEqual([
+      expect.stringMatching(/^\S+\{max_lora="8",running_lora_adapters="z",waiting_lora_adapters=""\} \d{10}(\.\d+)?$/),
+    ]);
+    expect(await render(metrics)).toContain(
+      'graft_lora_requests_info{max_lora="32",running_lora_adapters="a,b",waiting_lora_adapters="b"}',
+    );
+  });
+
+  test('describes every metric of ours that it shows', async () => {
+    const metrics = new Metrics();
+    const shown = [...typesOf(await render(metrics))].filter(([name]) => name.startsWith('graft_'));
+    expect(new Map(metrics.descriptions.map(({ name, kind }) => [name, kind]))).toEqual(new Map(shown));
   });
 
   test('two servers in one process do not share numbers', async () => {

@@ -44,6 +44,18 @@ export interface Ask {
   readonly settings: Readonly<Record<string, number | boolean>>;
 }
 
+/** The server wants a key, or another one. */
+export class KeyWanted extends Error {}
+
+let key = '';
+let mayMeasure = true;
+
+/** What is sent from now on; empty for nothing. */
+export function authorize(given: string): void {
+  key = given;
+  mayMeasure = true;
+}
+
 /** The backbone's name; null while the server is not ready. */
 export async function readyBackbone(): Promise<string | null> {
   const response = await fetch('health/ready');
@@ -51,12 +63,16 @@ export async function readyBackbone(): Promise<string | null> {
 }
 
 export async function listAdapters(): Promise<readonly Adapter[]> {
-  const response = await checked(await fetch('v1/adapters'));
+  const response = await checked(await send('v1/adapters'));
   return ((await response.json()) as { data: readonly Adapter[] }).data;
 }
 
-export async function readMetrics(): Promise<Series> {
-  return parseMetrics(await (await checked(await fetch('metrics'))).text());
+/** null where they are not for this visitor, who is not asked about it again. */
+export async function readMetrics(): Promise<Series | null> {
+  if (!mayMeasure) return null;
+  const response = await send('metrics');
+  mayMeasure = response.status !== 401 && response.status !== 404;
+  return mayMeasure ? parseMetrics(await (await checked(response)).text()) : null;
 }
 
 /**
@@ -68,14 +84,19 @@ export async function* streamCaptions({ image, adapters, settings }: Ask, signal
   body.append('image', image);
   body.append('adapters', adapters.join(','));
   for (const [name, value] of Object.entries(settings)) body.append(name, String(value));
-  const response = await checked(await fetch(CAPTIONS, { method: 'POST', body, signal }));
+  const response = await checked(await send(CAPTIONS, { method: 'POST', body, signal }));
   if (!response.body) throw new Error('The server sent an empty answer.');
   for await (const data of readEvents(response.body)) yield JSON.parse(data) as CaptionEvent;
+}
+
+function send(path: string, init: RequestInit = {}): Promise<Response> {
+  return fetch(path, key === '' ? init : { ...init, headers: { authorization: `Bearer ${key}` } });
 }
 
 /** Throws the server's own message where the answer is an error. */
 async function checked(response: Response): Promise<Response> {
   if (response.ok) return response;
   const body = (await response.json().catch(() => null)) as Partial<Failure> | null;
-  throw new Error(body?.error?.message ?? `The server answered ${response.status} ${response.statusText}`);
+  const message = body?.error?.message ?? `The server answered ${response.status} ${response.statusText}`;
+  throw response.status === 401 ? new KeyWanted(message) : new Error(message);
 }

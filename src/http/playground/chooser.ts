@@ -49,6 +49,14 @@ export class Chooser {
     this.#onChange();
   }
 
+  /** As before the first list. */
+  forget(): void {
+    this.#adapters = null;
+    this.#chosen.clear();
+    this.#list.replaceChildren();
+    this.#note.replaceChildren();
+  }
+
   isResident(name: string): boolean {
     return this.#adapters?.find((adapter) => adapter.name === name)?.resident ?? false;
   }

@@ -7,6 +7,7 @@ import type { Series } from './metrics.js';
 const BARS = 60;
 
 export class Live {
+  readonly #section = part('live', HTMLElement);
   readonly #strip = part('strip', HTMLDivElement);
   readonly #peak = part('peak', HTMLSpanElement);
   readonly #memory = part('memory', HTMLProgressElement);
@@ -22,7 +23,10 @@ export class Live {
     this.#strip.append(...this.#bars);
   }
 
-  show(series: Series): void {
+  /** `null`: they are not for this visitor. */
+  show(series: Series | null): void {
+    this.#section.hidden = series === null;
+    if (series === null) return;
     const value = (name: string): number => series.get(`graft_${name}`) ?? 0;
     const bytes = value('adapter_cache_bytes{tier="ram"}');
     const capacity = value('adapter_cache_capacity_bytes{tier="ram"}');

@@ -12,8 +12,9 @@ export function parseMetrics(text: string): Series {
   return series;
 }
 
-/** Rows of a step on average between two looks at the server; null where there was no step. */
-export function meanRows(before: Series, after: Series): number | null {
+/** Rows of a step on average between two looks at the server; null where there was no step, or nothing to see. */
+export function meanRows(before: Series | null, after: Series | null): number | null {
+  if (!before || !after) return null;
   const gain = (name: string): number => (after.get(name) ?? 0) - (before.get(name) ?? 0);
   const steps = gain('graft_batch_size_count');
   return steps > 0 ? gain('graft_batch_size_sum') / steps : null;

@@ -1,14 +1,17 @@
 /** The playground: an image, adapters, their captions as they come. The parts know their corner of the page; this file is what happens. */
-import { type Ask, CAPTIONS, listAdapters, readMetrics, readyBackbone, streamCaptions } from './api.js';
+import { type Ask, CAPTIONS, KeyWanted, listAdapters, readMetrics, readyBackbone, streamCaptions } from './api.js';
 import { Card } from './card.js';
 import { Chooser } from './chooser.js';
 import { part } from './dom.js';
+import { KeyField } from './key.js';
 import { Live } from './live.js';
 import { meanRows, type Series } from './metrics.js';
 import { Picture } from './picture.js';
 import { type Language, snippet } from './snippet.js';
 
 const POLL_MS = 1000;
+/** How often the list of adapters is asked for where nothing tells that it changed. */
+const LIST_MS = 10_000;
 /** The backbone whose world is src/scenes: a photo is nothing to it, and its images can be made here. */
 const DRAWN_WORLD = 'scenes';
 /** What changes when the list of adapters, or what is in memory, does. */
@@ -32,6 +35,7 @@ const stale = part('stale', HTMLSpanElement);
 const live = new Live();
 const picture = new Picture(changePicture, (error) => say(messageOf(error)));
 const chooser = new Chooser(showSnippet);
+const key = new KeyField(changeKey);
 let running: AbortController | null = null;
 /** What the captions on the page are of. */
 let captioned: File | null = null;
@@ -73,6 +77,7 @@ async function caption(): Promise<void> {
     batchNote.hidden = rows === null;
     outcome.textContent = [...cards.values()].map(({ element }) => element.querySelector('.text')?.textContent ?? '').join('. ');
   } catch (error) {
+    if (error instanceof KeyWanted) key.ask();
     const stopped = controller.signal.aborted;
     const message = stopped ? 'Stopped.' : messageOf(error);
     if (!stopped) say(message);
@@ -121,9 +126,7 @@ async function poll(): Promise<void> {
   clearTimeout(timer);
   if (document.visibilityState !== 'visible') return;
   try {
-    const series = await readMetrics();
-    live.show(series);
-    await refreshAdapters(series);
+    if (!key.isAwaited) await look();
     backbone ??= await readyBackbone();
     if (backbone !== null) picture.offerDrawing(backbone === DRAWN_WORLD);
     state.textContent = backbone === null ? 'the model is loading' : `${backbone} is ready`;
@@ -137,11 +140,35 @@ async function poll(): Promise<void> {
   timer = setTimeout(() => void poll(), POLL_MS);
 }
 
-async function refreshAdapters(series: Series): Promise<void> {
-  const now = ADAPTER_SERIES.map((name) => series.get(`graft_${name}`)).join(' ');
+async function look(): Promise<void> {
+  try {
+    const series = await readMetrics();
+    live.show(series);
+    await refreshAdapters(series);
+  } catch (error) {
+    if (!(error instanceof KeyWanted)) throw error;
+    key.ask();
+  }
+}
+
+async function refreshAdapters(series: Series | null): Promise<void> {
+  const now = series
+    ? ADAPTER_SERIES.map((name) => series.get(`graft_${name}`)).join(' ')
+    : String(Math.floor(performance.now() / LIST_MS));
   if (now === adapterState) return;
   chooser.show(await listAdapters());
   adapterState = now;
+}
+
+/** Another visitor, as far as the server is concerned. */
+function changeKey(): void {
+  adapterState = '';
+  chooser.forget();
+  running?.abort();
+  showCards(null, []);
+  say('');
+  showSnippet();
+  void poll();
 }
 
 function changePicture(): void {
@@ -150,7 +177,7 @@ function changePicture(): void {
   showSnippet();
 }
 
-function showCards(image: File, cards: readonly Card[]): void {
+function showCards(image: File | null, cards: readonly Card[]): void {
   cardList.replaceChildren(...cards.map((card) => card.element));
   emptyNote.hidden = cards.length > 0;
   batchNote.hidden = true;
@@ -177,6 +204,7 @@ function showSnippet(): void {
     file: picture.file ?? { name: 'photo.jpg', type: 'image/jpeg' },
     adapters: chooser.chosen.length > 0 ? chooser.chosen : ['NAME'],
     settings: settings(),
+    isKeyed: key.isGiven,
   });
 }
 

@@ -8,6 +8,8 @@ export interface Request {
   readonly adapters: readonly string[];
   /** Fields besides the image and the adapters. */
   readonly settings: Readonly<Record<string, number | boolean>>;
+  /** Whether it needs a key. The key itself is never shown: the code finds it in GRAFT_KEY. */
+  readonly isKeyed: boolean;
 }
 
 export function snippet(language: Language, request: Request): string {
@@ -19,7 +21,8 @@ function curl(request: Request): string {
   // curl ends a file's name at `;` or `,` unless it is in double quotes of curl's own.
   const file = /[;,"\\]/.test(name) ? `"${name.replace(/["\\]/g, '\\$&')}"` : name;
   const parts = [`image=@${file}`, ...fields(request).map(([field, value]) => `${field}=${value}`)];
-  return [`curl -N ${shell(request.url)}`, ...parts.map((part) => `-F ${shell(part)}`)].join(' \\\n  ');
+  const header = request.isKeyed ? ['-H "Authorization: Bearer $GRAFT_KEY"'] : [];
+  return [`curl -N ${shell(request.url)}`, ...header, ...parts.map((part) => `-F ${shell(part)}`)].join(' \\\n  ');
 }
 
 function script(request: Request): string {
@@ -30,7 +33,8 @@ function script(request: Request): string {
     '// In a browser, the File of an input.',
     `form.append('image', new Blob([await readFile(${text(request.file.name)})]));`,
     ...fields(request).map(([field, value]) => `form.append(${text(field)}, ${text(value)});`),
-    `const response = await fetch(${text(request.url)}, { method: 'POST', body: form });`,
+    ...(request.isKeyed ? [`const headers = { authorization: \`Bearer \${process.env.GRAFT_KEY}\` };`] : []),
+    `const response = await fetch(${text(request.url)}, { method: 'POST', ${request.isKeyed ? 'headers, ' : ''}body: form });`,
     'for await (const events of response.body.pipeThrough(new TextDecoderStream())) {',
     '  console.log(events);',
     '}',
@@ -38,13 +42,13 @@ function script(request: Request): string {
 }
 
 /** A chat completion has one model: a request for each adapter. They share the image's encoding all the same. */
-function client({ url, file, adapters, settings }: Request): string {
+function client({ url, file, adapters, settings, isKeyed }: Request): string {
   const type = /^image\/[\w.+-]+$/.test(file.type) ? file.type : 'image/jpeg';
   return [
     "import { readFile } from 'node:fs/promises';",
     "import OpenAI from 'openai';",
     '',
-    `const client = new OpenAI({ baseURL: ${text(url.replace(/\/captions$/, ''))}, apiKey: 'none needed' });`,
+    `const client = new OpenAI({ baseURL: ${text(url.replace(/\/captions$/, ''))}, apiKey: ${isKeyed ? 'process.env.GRAFT_KEY' : "'none needed'"} });`,
     `const image = await readFile(${text(file.name)}, 'base64');`,
     `for (const model of [${adapters.map(text).join(', ')}]) {`,
     '  const stream = await client.chat.completions.create({',

@@ -144,7 +144,7 @@ const CASES: readonly Case[] = [
     'a config.json that is too large',
     'checkpoint',
     () => writeFile(at('checkpoint/config.json'), `{"model_type":"llama"}${' '.repeat(5e6)}`),
-    'checkpoint/config.json: Expected at most 4194304 bytes of JSON but received 5000022',
+    'checkpoint/config.json: Expected at most 4194304 bytes but received 5000022',
   ],
   [
     'an unknown family',

@@ -5,6 +5,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { LoadedAdapter } from '../../../src/adapter/adapter.js';
+import { blendRef } from '../../../src/adapter/blend.js';
+import { mixAdapters, type WeightedAdapter } from '../../../src/adapter/mix.js';
 import type { AdapterTarget, LinearModule } from '../../../src/backbone/module.js';
 import { Bank } from '../../../src/engine/bank.js';
 import { type BankShape, names, type Site, type Variant } from '../../../src/engine/program.js';
@@ -60,7 +62,28 @@ const ADAPTERS = {
   ia3: make('ia3', 'ia3', 0, both),
   gentle: make('ia3-everywhere', 'ia3', 0, ['all'], ['k_proj', 'down_proj']),
 } satisfies Record<string, LoadedAdapter>;
-type Name = keyof typeof ADAPTERS;
+/** Blends of them: one context and both, agnostic ones, a group of columns of two parts, and all methods at once. */
+const BLENDS = {
+  styles: { small: 0.7, other: 0.3 },
+  wideBlend: { wide: 0.5, wider: -0.5, agnostic: 1 },
+  methods: { small: 0.5, bitfit: -1.5, ia3: 0.75 },
+  scales: { ia3: 0.5, gentle: 0.75, everywhere: 2, text: 1 },
+} satisfies Record<string, Partial<Record<keyof typeof ADAPTERS, number>>>;
+type Name = keyof typeof ADAPTERS | keyof typeof BLENDS;
+
+const partsOf = (name: Name): WeightedAdapter[] =>
+  Object.entries(name in BLENDS ? BLENDS[name as keyof typeof BLENDS] : { [name]: 1 }).map(([part, weight]) => ({
+    adapter: ADAPTERS[part as keyof typeof ADAPTERS],
+    weight,
+  }));
+const MIXED = new Map(
+  Object.keys(BLENDS).map((name) => {
+    const parts = partsOf(name as Name).map(({ adapter, weight }) => ({ ref: { ...adapter, folder: '' }, weight }));
+    return [name, mixAdapters(blendRef(name, parts), partsOf(name as Name))];
+  }),
+);
+const adapterOf = (name: Name): LoadedAdapter => MIXED.get(name) ?? ADAPTERS[name as keyof typeof ADAPTERS];
+const NAMES = [...Object.keys(ADAPTERS), ...Object.keys(BLENDS)] as Name[];
 
 /** A run: an adapter a row (null: base), and the context of every token. */
 interface Layout {
@@ -70,7 +93,7 @@ interface Layout {
   readonly contextOf: (row: number, token: number) => string;
 }
 
-const adaptersOf = ({ rows }: Layout): (LoadedAdapter | null)[] => rows.map((name) => name && ADAPTERS[name]);
+const adaptersOf = ({ rows }: Layout): (LoadedAdapter | null)[] => rows.map((name) => name && adapterOf(name));
 const sum = (count: number, at: (index: number) => number): number => {
   let total = 0;
   for (let index = 0; index < count; index++) total += at(index);
@@ -94,23 +117,31 @@ function input(module: LinearModule, row: number, token: number): number[] {
   return [...new Gaussian(1000 + row * 50 + token).array(module.inFeatures, 1)];
 }
 
-/** What the adapters say: the groups of the token's context, one after the other, no bank anywhere. */
-function direct(module: LinearModule, adapter: LoadedAdapter | null, context: string, x: readonly number[]): number[] {
-  const groups = adapter?.groups.filter((group) => group.context === context || group.context === 'all') ?? [];
+/** What the adapters say, a blend by its parts: the groups of the token's context, one after the other, no bank and no mixture anywhere. */
+function direct(module: LinearModule, name: Name | null, context: string, x: readonly number[]): number[] {
+  const groups = (name === null ? [] : partsOf(name)).flatMap(({ adapter, weight }) =>
+    adapter.groups
+      .filter((group) => group.context === context || group.context === 'all')
+      .map(({ columns, scales, a0 }) => ({ columns, scales, a0, weight })),
+  );
   const scaled = (side: 'input' | 'output', values: readonly number[]): readonly number[] =>
-    groups.reduce((current: readonly number[], { scales }) => {
-      const scale = scales.get(module.name);
-      return scale?.side === side ? current.map((value, at) => value * (1 + (scale.delta[at] as number))) : current;
-    }, values);
+    values.map((value, at) => {
+      const change = groups.map(({ scales, weight }) => {
+        const scale = scales.get(module.name);
+        return scale?.side === side ? weight * (scale.delta[at] as number) : 0;
+      });
+      return value * (1 + sum(change.length, (index) => change[index] as number));
+    });
   const seen = scaled('input', x);
   const y = frozen(module, seen);
-  for (const { columns, a0 } of groups) {
+  for (const { columns, a0, weight } of groups) {
     const own = columns.get(module.name);
     if (!own) continue;
     for (let column = 0; column < own.rank; column++) {
       const h =
         a0 + (own.a ? sum(module.inFeatures, (at) => (seen[at] as number) * (own.a?.[at * own.rank + column] as number)) : 0);
-      for (let out = 0; out < y.length; out++) (y[out] as number) += h * (own.b[column * module.outFeatures + out] as number);
+      for (let out = 0; out < y.length; out++)
+        (y[out] as number) += weight * h * (own.b[column * module.outFeatures + out] as number);
     }
   }
   return [...scaled('output', y)];
@@ -180,15 +211,14 @@ function throughBank(
 
 /** Furthest that the bank is from the adapters' own words, over every module and token of a run. */
 function error(feeds: Feeds, variant: Variant, layout: Layout): number {
-  const adapters = adaptersOf(layout);
   let worst = 0;
   for (const site of SITES) {
-    for (const [row, adapter] of adapters.entries()) {
+    for (const [row, name] of layout.rows.entries()) {
       for (let token = 0; token < layout.tokens; token++) {
         const x = input(site[0] as LinearModule, row, token);
         const outputs = throughBank(feeds, variant, site, row, token, layout.tokens, x);
         site.forEach((module, part) => {
-          direct(module, adapter, layout.contextOf(row, token), x).forEach((value, out) => {
+          direct(module, name, layout.contextOf(row, token), x).forEach((value, out) => {
             const distance = Math.abs(value - (outputs[part]?.[out] as number)) / Math.max(1, Math.abs(value));
             worst = distance <= worst ? worst : distance;
           });
@@ -218,7 +248,8 @@ function arranged(layout: Layout): { variant: Variant; feeds: Feeds } {
 describe('arrangement', () => {
   const groupsOf = (feeds: Feeds): number => tensorOf(feeds, names.a(SITES[0] as Site)).dims[0] as number;
   const rankOf = (feeds: Feeds): number => tensorOf(feeds, names.b(MODULES[0] as LinearModule)).dims[1] as number;
-  const text = (name: Name): number => ADAPTERS[name].groups.find(({ context }) => context === 'text')?.rank as number;
+  const text = (name: keyof typeof ADAPTERS): number =>
+    ADAPTERS[name].groups.find(({ context }) => context === 'text')?.rank as number;
 
   it('shares one group between rows while the distinct adapters are few columns', () => {
     const { feeds } = arranged(decoding('small', 'other', 'small', null));
@@ -236,6 +267,13 @@ describe('arrangement', () => {
     expect([groupsOf(feeds), rankOf(feeds)]).toEqual([4, Math.max(text('wide'), text('wider'))]);
   });
 
+  it('gives a blend its parts’ columns, one for all constants of a context and one for all scales', () => {
+    const feeds = arranged(decoding('methods')).feeds;
+    expect(rankOf(feeds)).toBe(text('small') + 1);
+    const [groups, scales] = tensorOf(feeds, names.scale(MODULES[1] as LinearModule)).dims;
+    expect([groups, scales]).toEqual([1, 1]);
+  });
+
   it('holds the columns of the contexts that occur, and no others', () => {
     expect(rankOf(arranged(decoding('small')).feeds)).toBe(text('small'));
     expect(rankOf(arranged(prefilling('small')).feeds)).toBe(sum(2, (group) => ADAPTERS.small.groups[group]?.rank as number));
@@ -251,6 +289,9 @@ describe('arrangement', () => {
     ['two contexts', 'rank', prefilling('small')],
     ['a constant column', 'rank', decoding('bitfit')],
     ['IA3 in one row', 'scale', decoding('small', 'ia3', null)],
+    ['a blend alone', 'open', decoding('styles', 'styles')],
+    ['a blend and its parts', 'rank', decoding('styles', 'small', 'other')],
+    ['a blend with constants and scales', 'scale', prefilling('methods', 'bitfit', null)],
   ])('%s runs the program %s', (_, variant, layout) => {
     const result = arranged(layout);
     expect(result.variant).toBe(variant);
@@ -258,7 +299,7 @@ describe('arrangement', () => {
   });
 });
 
-const someRows = fc.array(fc.option(fc.constantFrom(...(Object.keys(ADAPTERS) as Name[]))), { minLength: 1, maxLength: 6 });
+const someRows = fc.array(fc.option(fc.constantFrom(...NAMES)), { minLength: 1, maxLength: 6 });
 
 /** Rows with images of 0 to 2 tokens, or a decode step. */
 const someLayout: fc.Arbitrary<Layout & { readonly gateKey: string }> = fc.oneof(
@@ -311,7 +352,7 @@ describe('content', () => {
   });
 
   it('while rows join and leave one by one is that of a bank filled afresh (property)', () => {
-    const pool: Name[] = ['small', 'wide', 'wider', 'ia3', 'bitfit'];
+    const pool: Name[] = ['small', 'wide', 'wider', 'ia3', 'bitfit', 'methods'];
     const change = fc.record({ leaves: fc.option(fc.nat()), joins: fc.option(fc.constantFrom(...pool, 'base' as const)) });
     fc.assert(
       fc.property(fc.array(change, { minLength: 5, maxLength: 20 }), (changes) => {

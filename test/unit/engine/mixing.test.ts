@@ -1,6 +1,7 @@
 /**
  * The promise of the batch: whatever runs beside a row, the row's tokens are those of the same request alone.
- * Random mixes of adapters (three methods, several ranks, agnostic ones), base rows, images, samples and beams join, rest and leave at random steps.
+ * Random mixes of adapters (three methods, several ranks, agnostic ones, blends), base rows, images, samples and beams join, rest and leave at random
+ * steps.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,6 +9,8 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LoadedAdapter } from '../../../src/adapter/adapter.js';
+import { blendRef } from '../../../src/adapter/blend.js';
+import { mixAdapters } from '../../../src/adapter/mix.js';
 import { describeBackbone } from '../../../src/backbone/backbone.js';
 import { readBackbone } from '../../../src/backbone/manifest.js';
 import { Batch, type Member } from '../../../src/engine/batch.js';
@@ -67,6 +70,12 @@ beforeAll(async () => {
     make('ia3', 'ia3', 0, both),
     make('ia3-agnostic', 'ia3', 0, ['all']),
   ];
+  const blend = (...parts: readonly (readonly [number, number])[]): LoadedAdapter => {
+    const weighted = parts.map(([index, weight]) => ({ adapter: adapters[index] as LoadedAdapter, weight }));
+    const refs = weighted.map(({ adapter: { name, digest }, weight }) => ({ ref: { name, digest, folder: '' }, weight }));
+    return mixAdapters(blendRef('blend', refs), weighted);
+  };
+  adapters.push(blend([0, 0.7], [3, 0.3]), blend([4, 0.5], [5, -1], [6, 0.5], [7, 0.8]));
 });
 
 afterAll(async () => {
@@ -177,7 +186,7 @@ function comparable(running: Running): number[][] {
 
 const request: fc.Arbitrary<Request> = fc
   .record({
-    adapter: fc.option(fc.nat(8), { freq: 5 }),
+    adapter: fc.option(fc.nat(10), { freq: 5 }),
     image: fc.option(fc.nat(3), { freq: 3 }),
     promptIds: fc.array(fc.integer({ min: 3, max: 60 }), { maxLength: 6 }).map((ids) => [1, ...ids]),
     maxTokens: fc.oneof({ weight: 5, arbitrary: fc.integer({ min: 1, max: 10 }) }, { weight: 1, arbitrary: fc.constant(80) }),

@@ -3,9 +3,11 @@ import type { OpenAI } from 'openai';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../../src/errors.js';
 import { ChatParser } from '../../../src/http/dialect.js';
+import { messagesShape, readMessages } from '../../../src/http/messages.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
-const parser = new ChatParser(LIMITS);
+const parser = new ChatParser(LIMITS, 'tiny', false);
+const talker = new ChatParser(LIMITS, 'tiny', true);
 const user = (content: unknown) => [{ role: 'user', content }];
 const chat = (body: object) => parser.parse({ model: 'm', messages: user('hello'), ...body });
 const say = (...parts: readonly unknown[]) => chat({ messages: user(parts) });
@@ -25,7 +27,19 @@ describe('what is asked', () => {
     });
     expect(say(image(new Uint8Array(3)))).toMatchObject({ prompt: null, image: new Uint8Array(3) });
     expect(chat({ messages: user('') })).toMatchObject({ prompt: null, image: null });
-    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', modelField: 'adapter' });
+    expect(parser.parse({ adapter: 'a', messages: user('x') })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
+  });
+
+  test('an adapter beside the backbone, which OpenAI’s clients name because they must name a model; and a blend', () => {
+    const blend = {
+      blend: [
+        { name: 'a', weight: 0.7 },
+        { name: 'b', weight: -0.3 },
+      ],
+    };
+    expect(chat({ model: 'tiny', adapter: 'a' })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
+    expect(chat({ model: 'tiny', adapter: blend })).toMatchObject({ model: '0.7*a+-0.3*b', named: blend, modelField: 'adapter' });
+    expect(chat({ model: 'tiny' })).toMatchObject({ model: 'tiny', named: 'tiny', modelField: 'model' });
   });
 
   test('sampling is that of captions, and max_completion_tokens another word for max_tokens', () => {
@@ -39,6 +53,8 @@ describe('what is asked', () => {
     expect(chat({ max_tokens: 5, max_completion_tokens: null }).sampling.maxTokens).toBe(5);
     expect(chat({ num_beams: 3 }).sampling.numBeams).toBe(3);
     expect(chat({}).sampling.maxTokens).toBe(40);
+    const fields = [{}, { max_tokens: 5 }, { max_completion_tokens: 5 }].map((body) => chat(body).maxTokensField);
+    expect(fields).toEqual([null, 'max_tokens', 'max_completion_tokens']);
   });
 
   test('fields that ask for nothing, or change no answer, are taken', () => {
@@ -71,6 +87,18 @@ describe('what is asked', () => {
     expect(chat(Object.fromEntries(Object.keys(nothing).map((key) => [key, null])))).toEqual(chat({}));
   });
 
+  test('how likely each token was, beside so many of the most likely; not of beams', () => {
+    expect(chat({ logprobs: true }).sampling.logprobs).toBe(0);
+    expect(chat({ logprobs: true, top_logprobs: 20, n: 2, temperature: 1 }).sampling.logprobs).toBe(20);
+    expect(chat({ logprobs: null, top_logprobs: null }).sampling).not.toHaveProperty('logprobs');
+    expect(() => chat({ logprobs: true, num_beams: 2 })).toThrow(
+      refusal(
+        'logprobs',
+        'logprobs: Expected none with num_beams above 1 (a beam is chosen as a whole) but received some with 2',
+      ),
+    );
+  });
+
   test('usage in a stream', () => {
     expect(chat({ stream: true, stream_options: { include_usage: true, include_obfuscation: false } }).includeUsage).toBe(true);
     expect(chat({ stream: true, stream_options: {} }).includeUsage).toBe(false);
@@ -82,8 +110,9 @@ describe('what is refused', () => {
     ['response_format', { type: 'json_object' }, 'Expected {"type":"text"} or null (answers are plain text here) but received'],
     ['response_format', { type: 'text', strict: true }, 'but received {"type":"text","strict":true}'],
     ['modalities', ['text', 'audio'], 'Expected ["text"] or null (answers are text here) but received ["text","audio"]'],
-    ['logprobs', true, 'Expected false or null'],
-    ['top_logprobs', 3, 'Expected 0 or null'],
+    ['logprobs', 3, 'Expected true or false but received 3'],
+    ['top_logprobs', 3, 'Expected 0 or null without logprobs (true) but received 3'],
+    ['top_logprobs', 21, 'Expected an integer from 0 to 20 but received 21'],
     ['logit_bias', { 50: 1 }, 'Expected {} or null'],
     ['frequency_penalty', 0.5, 'Expected 0 or null (repetition_penalty is what this server has) but received 0.5'],
     ['presence_penalty', -1, 'Expected 0 or null (repetition_penalty is what this server has) but received -1'],
@@ -110,14 +139,16 @@ describe('what is refused', () => {
     ['messages', 'hello', 'Expected a list with one user message'],
     ['model', '../m', 'Expected the name of the backbone or of an adapter'],
     ['model', null, 'Expected the name of the backbone or of an adapter but received nothing'],
-    ['adapter', 'a', 'Expected one of adapter and model but received both'],
+    ['adapter', 'a', 'Expected one of adapter and model (or the backbone, tiny, as model) but received both'],
+    ['adapter', { blend: [] }, 'adapter.blend: Expected 2 to 8 adapters but received []'],
+    ['model', { blend: [] }, 'Expected the name of the backbone or of an adapter but received {"blend":[]}'],
     ['messagse', [], 'Expected only messages, model,'],
   ])('%s: %j', (param, value, message) => {
     expect(() => chat({ [param]: value })).toThrow(refusal(param, message));
   });
 
   test('several at once are named at once; two different limits; usage without a stream', () => {
-    expect(() => chat({ logprobs: true, store: true })).toThrow(
+    expect(() => chat({ logprobs: 'yes', store: true })).toThrow(
       expect.objectContaining({ faults: [expect.stringContaining('logprobs: '), expect.stringContaining('store: ')] }),
     );
     expect(() => chat({ max_tokens: 5, max_completion_tokens: 6 })).toThrow(
@@ -173,4 +204,99 @@ describe('what is refused', () => {
       { numRuns: 500 },
     );
   });
+});
+
+describe('a conversation, where the backbone has a template', () => {
+  const say = (...messages: readonly unknown[]) => talker.parse({ model: 'm', messages });
+  const turn = (role: string, content: unknown) => ({ role, content });
+
+  test('is its turns, each with one text; a question is that, and its text', () => {
+    expect(say(turn('system', 'Be brief.'), turn('user', [text('a'), text(''), text('b')]))).toMatchObject({
+      turns: [turn('system', 'Be brief.'), turn('user', 'a\nb')],
+      prompt: null,
+      image: null,
+    });
+    expect(say(turn('user', 'a'))).toMatchObject({ turns: [turn('user', 'a')], prompt: 'a' });
+    // As an answer of this server is, sent back.
+    expect(say(turn('user', 'a'), { ...turn('assistant', 'b'), refusal: null }, turn('user', ''))).toMatchObject({
+      turns: [turn('user', 'a'), turn('assistant', 'b'), turn('user', '')],
+    });
+    expect(say(turn('user', ''))).toMatchObject({ turns: null, prompt: null });
+    expect(chat({})).toMatchObject({ turns: null });
+  });
+
+  test('has no image, which stands alone with its prompt', () => {
+    expect(say(turn('user', [image(URI), text('a')]))).toMatchObject({ image: URI, prompt: 'a', turns: null });
+    const refused = refusal('messages[1].content[0].image_url.url', 'Expected no image in a conversation');
+    expect(() => say(turn('system', 'x'), turn('user', [image(URI)]))).toThrow(refused);
+  });
+
+  test('has known roles, and what is too much is refused', () => {
+    expect(() => say(turn('developer', 'x'))).toThrow(
+      refusal('messages[0].role', 'Expected "system", "user" or "assistant" but received "developer"'),
+    );
+    expect(() => say(turn('user', 'a'), { ...turn('assistant', 'b'), refusal: 'no' })).toThrow(
+      refusal('messages[1].refusal', 'Expected null'),
+    );
+    expect(() => say({ ...turn('user', 'a'), refusal: null })).toThrow(
+      refusal('messages[0].refusal', 'Expected only role, content'),
+    );
+    expect(() => say(turn('user', 'a'), turn('assistant', null))).toThrow(refusal('messages[1].content', 'Expected a text'));
+    expect(() => say(...Array.from({ length: 513 }, () => turn('user', 'a')))).toThrow(
+      refusal('messages', 'Expected 1 to 512 messages'),
+    );
+    expect(() => say(turn('user', 'a'.repeat(40_000)), turn('user', 'a'.repeat(40_000)))).toThrow(
+      refusal('messages', 'at most 65536 characters'),
+    );
+  });
+});
+
+test.each([false, true])('what is described as messages is what is read as such (with a template: %s)', (hasTemplate) => {
+  const part = { type: 'text', text: 'a' };
+  const contents = [
+    'hello',
+    '',
+    null,
+    3,
+    {},
+    [],
+    [part],
+    [part, image(URI)],
+    [image(URI, { detail: 'low' })],
+    [image(URI, { detail: null })],
+    [image(URI, { detail: 'best' })],
+    [image(URI, { size: 1 })],
+    [image('')],
+    [image(3)],
+    [{ ...part, more: 1 }],
+    [text(3)],
+    [{ type: 'input_audio' }],
+    ['a'],
+    Array.from({ length: 64 }, () => part),
+    Array.from({ length: 65 }, () => part),
+  ];
+  const messages = [
+    ...contents.map(user),
+    [],
+    [...user('a'), ...user('b')],
+    [{ role: 'system', content: 'a' }, ...user('b')],
+    [{ role: 'assistant', content: 'a', refusal: null }],
+    [{ role: 'assistant', content: 'a', refusal: 'b' }],
+    [{ role: 'user', content: 'a', refusal: null }],
+    [{ role: 'tool', content: 'a' }],
+    Array.from({ length: 513 }, () => user('a')[0]),
+    [{ role: 'user' }],
+    [{ role: 'user', content: 'a', name: 'b' }],
+    ['a'],
+  ];
+  const isRead = (given: readonly unknown[]): boolean => {
+    try {
+      readMessages(given, hasTemplate);
+      return true;
+    } catch (error) {
+      expect(error).toBeInstanceOf(AppError);
+      return false;
+    }
+  };
+  expect(messages.map((given) => messagesShape(hasTemplate).safeParse(given).success)).toEqual(messages.map(isRead));
 });

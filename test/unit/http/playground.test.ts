@@ -38,6 +38,7 @@ test('metrics are read by series, and the mean batch is that of the steps betwee
   expect([...look(8, 4).keys()]).toHaveLength(4);
   expect(meanRows(look(8, 4), look(20, 8))).toBe(3);
   expect(meanRows(look(8, 4), look(8, 4))).toBeNull();
+  expect([meanRows(null, look(8, 4)), meanRows(look(8, 4), null)]).toEqual([null, null]);
 });
 
 describe('the request as code', () => {
@@ -46,6 +47,7 @@ describe('the request as code', () => {
     file: { name: 'photo.jpg', type: 'image/webp' },
     adapters: ['a', 'b'],
     settings: { max_tokens: 7, stream: true },
+    isKeyed: false,
   };
 
   test('is what a shell and a script take', () => {
@@ -63,6 +65,16 @@ describe('the request as code', () => {
     // What a browser says of a file it does not know, or a page made up.
     for (const type of ['', "image/x',rm()"])
       expect(snippet('openai', { ...request, file: { name: 'photo', type } })).toContain("'data:image/jpeg;base64,'");
+  });
+
+  test('takes its key from the environment: none is ever shown', () => {
+    const keyed = { ...request, isKeyed: true };
+    expect(snippet('curl', keyed)).toContain(
+      'curl -N http://localhost:8080/v1/captions \\\n  -H "Authorization: Bearer $GRAFT_KEY" \\\n  -F image=@photo.jpg',
+    );
+    expect(snippet('fetch', keyed)).toContain("{ method: 'POST', headers, body: form }");
+    expect(snippet('openai', keyed)).toContain("baseURL: 'http://localhost:8080/v1', apiKey: process.env.GRAFT_KEY });");
+    for (const language of ['curl', 'fetch', 'openai'] as const) expect(snippet(language, request)).not.toContain('GRAFT_KEY');
   });
 
   test('a hostile file name or URL stays a value', () => {

@@ -4,7 +4,7 @@ import { AppError } from '../../../src/errors.js';
 import { RequestParser } from '../../../src/http/schema.js';
 
 const LIMITS = { maxTokens: 256, timeoutMs: 60_000, maxBatch: 8 };
-const parser = new RequestParser(LIMITS);
+const parser = new RequestParser(LIMITS, 'tiny');
 const caption = (body: object) => parser.caption({ image: 'aaaa', ...body }, false);
 const form = (body: object) => parser.caption({ image: new Uint8Array(3), ...body }, true);
 
@@ -15,6 +15,7 @@ describe('RequestParser.caption', () => {
       adapters: [],
       list: false,
       prompt: null,
+      maxTokensField: null,
       stop: [],
       stream: false,
       timeoutMs: 60_000,
@@ -32,7 +33,7 @@ describe('RequestParser.caption', () => {
       },
     });
     expect(
-      new RequestParser({ ...LIMITS, maxTokens: 10 }).caption({ image: 'a', max_tokens: null }, false).sampling.maxTokens,
+      new RequestParser({ ...LIMITS, maxTokens: 10 }, 'tiny').caption({ image: 'a', max_tokens: null }, false).sampling.maxTokens,
     ).toBe(10);
   });
 
@@ -125,7 +126,8 @@ describe('RequestParser.caption', () => {
 });
 
 test('RequestParser.completion wants a model and a prompt, and knows no image', () => {
-  expect(parser.completion({ model: 'm', prompt: '' })).toMatchObject({ model: 'm', prompt: '', stream: false });
+  expect(parser.completion({ model: 'm', prompt: '' })).toMatchObject({ model: 'm', named: 'm', prompt: '', stream: false });
+  expect(parser.completion({ adapter: 'a', prompt: '' })).toMatchObject({ model: 'a', named: 'a', modelField: 'adapter' });
   expect(() => parser.completion({ prompt: 'x' })).toThrow(
     'model: Expected the name of the backbone or of an adapter but received nothing',
   );
@@ -133,4 +135,95 @@ test('RequestParser.completion wants a model and a prompt, and knows no image', 
   expect(() => parser.completion({ model: 'm', prompt: 'x', image: 'a' })).toThrow(
     expect.objectContaining({ code: 'unknown_field', param: 'image' }),
   );
+});
+
+test('RequestParser.completion asks how likely tokens were, beside 0 to 5 of the most likely', () => {
+  const complete = (body: object) => parser.completion({ model: 'm', prompt: '', ...body });
+  expect([0, 5].map((logprobs) => complete({ logprobs }).sampling.logprobs)).toEqual([0, 5]);
+  expect(complete({ logprobs: null }).sampling).not.toHaveProperty('logprobs');
+  expect(() => complete({ logprobs: 6 })).toThrow('logprobs: Expected an integer from 0 to 5 but received 6');
+  expect(() => complete({ logprobs: true })).toThrow('logprobs: Expected an integer from 0 to 5 but received true');
+  expect(() => complete({ logprobs: 0, num_beams: 2 })).toThrow('logprobs: Expected none with num_beams above 1');
+});
+
+describe('a blend', () => {
+  const part = (name: unknown, weight: unknown) => ({ name, weight });
+  const pair = { blend: [part('a', 0.7), part('tenant/b', -4)] };
+
+  test('may stand where an adapter does, alone or among others', () => {
+    expect(caption({ adapter: pair })).toMatchObject({ adapters: [pair], list: false });
+    expect(caption({ adapters: ['a', pair, 'b'] })).toMatchObject({ adapters: ['a', pair, 'b'], list: true });
+    expect(parser.completion({ model: 'tiny', adapter: pair, prompt: 'x' })).toMatchObject({
+      named: pair,
+      model: '0.7*a+-4*tenant/b',
+    });
+    const eight = { blend: Array.from({ length: 8 }, (_, index) => part(`a${index}`, 0)) };
+    expect(caption({ adapter: eight })).toMatchObject({ adapters: [eight] });
+  });
+
+  test('is JSON text in a form, by itself or in the list', () => {
+    const text = JSON.stringify(pair);
+    expect(form({ adapter: ` ${text}` })).toMatchObject({ adapters: [pair], list: false });
+    expect(form({ adapters: [text, 'x, y'] })).toMatchObject({ adapters: [pair, 'x', 'y'], list: true });
+    expect(form({ adapters: text })).toMatchObject({ adapters: [pair], list: true });
+    expect(() => form({ adapter: text.slice(0, -1) })).toThrow('adapter: Expected an adapter name, or {"blend": [');
+  });
+
+  test.each<[string, unknown, string]>([
+    ['of one', { blend: [part('a', 1)] }, 'adapter.blend: Expected 2 to 8 adapters but received [{"name":"a","weight":1}]'],
+    [
+      'of nine',
+      { blend: Array.from({ length: 9 }, (_, at) => part(`a${at}`, 1)) },
+      'adapter.blend: Expected 2 to 8 adapters but',
+    ],
+    ['of one twice', { blend: [part('a', 1), part('a', 2)] }, 'adapter.blend: Expected each name once but received'],
+    ['that is no list', { blend: 'a' }, 'adapter.blend: Expected a list of 2 to 8 adapters but received "a"'],
+    ['of names alone', { blend: ['a', 'b'] }, 'adapter.blend[0]: Expected an object of name and weight alone but received "a"'],
+    [
+      'of a blend',
+      { blend: [part('a', 1), part(pair, 1)] },
+      'adapter.blend[1].name: Expected the name of one adapter, and no blend, but received {"blend":',
+    ],
+    [
+      'of a name that is none',
+      { blend: [part('../a', 1), part('b', 1)] },
+      'adapter.blend[0].name: Expected the name of one adapter',
+    ],
+    [
+      'without a weight',
+      { blend: [part('a', 1), { name: 'b' }] },
+      'adapter.blend[1].weight: Expected a number from -4 to 4 but received nothing',
+    ],
+    [
+      'with a weight too large',
+      { blend: [part('a', 4.5), part('b', 1)] },
+      'adapter.blend[0].weight: Expected a number from -4 to 4 but received 4.5',
+    ],
+    [
+      'with a weight that is none',
+      { blend: [part('a', '1'), part('b', 1)] },
+      'adapter.blend[0].weight: Expected a number from -4 to 4 but received "1"',
+    ],
+    [
+      'with more in a part',
+      { blend: [{ ...part('a', 1), rank: 3 }, part('b', 1)] },
+      'adapter.blend[0]: Expected an object of name and weight alone',
+    ],
+    [
+      'with more beside it',
+      { ...pair, normalize: true },
+      'adapter: Expected an adapter name or an object of blend alone but received',
+    ],
+    ['of nothing', {}, 'adapter.blend: Expected a list of 2 to 8 adapters but received nothing'],
+  ])('%s is refused at its place', (_, adapter, message) => {
+    expect(() => caption({ adapter })).toThrow(expect.objectContaining({ code: 'invalid_request', param: 'adapter' }));
+    expect(() => caption({ adapter })).toThrow(message);
+    expect(() => caption({ adapters: ['x', adapter] })).toThrow(message.replace('adapter', 'adapters[1]'));
+  });
+
+  test('asked for twice is refused as a name is', () => {
+    expect(() => caption({ adapters: [pair, pair] })).toThrow(
+      'adapters: Expected each name once but received 0.7*a+-4*tenant/b, 0.7*a+-4',
+    );
+  });
 });

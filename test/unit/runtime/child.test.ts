@@ -148,11 +148,10 @@ describe('SupervisedChild', () => {
     }
   });
 
-  it('leaves the decision to stop to the parent: SIGINT and SIGTERM do nothing', async () => {
+  it('leaves the decision to stop to the parent: SIGINT, SIGTERM and SIGHUP do nothing', async () => {
     const { child, events, exits } = supervise();
     await child.start();
-    process.kill(child.pid ?? 0, 'SIGINT');
-    process.kill(child.pid ?? 0, 'SIGTERM');
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.kill(child.pid ?? 0, signal);
     child.send({ type: 'echo', value: 'alive' });
     await until(() => expect(events.at(-1)).toEqual({ type: 'echo', value: 'alive' }));
     expect(exits).toEqual([]);

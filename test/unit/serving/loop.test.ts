@@ -228,6 +228,19 @@ describe('a request that cannot be served', () => {
   });
 });
 
+it('names the adapters of requests that run and of those that wait, each once', async () => {
+  const loop = start({ load: (wanted) => (wanted.name === 'a40' ? new Promise(() => {}) : load(wanted)) });
+  const cold = [loop.submit({ adapter: ref(40) }), loop.submit({ adapter: ref(40) })];
+  const warm = [3, 1, 3].map((index) => loop.submit({ adapter: ref(index) }, { maxTokens: 50 }));
+  const base = loop.submit({}, { maxTokens: 50 });
+  await loop.until(() => loop.events.some(({ tokens }) => new Set(tokens.map(([id]) => id)).size === 4));
+  const { gauges } = await loop.settled();
+  expect(gauges).toMatchObject({ runningAdapters: ['a1', 'a3'], waitingAdapters: ['a40'] });
+  for (const id of [...cold, ...warm, base]) loop.cancel(id);
+  await loop.until(() => [...cold, ...warm, base].every((id) => loop.ends(id).length > 0));
+  expect((await loop.settled()).gauges).toMatchObject({ runningAdapters: [], waitingAdapters: [] });
+});
+
 describe('a request that is cancelled', () => {
   it('while its adapter is on its way is told so once, and holds up nobody', async () => {
     const loop = start({ load: ({ name, ...rest }) => (name === 'a0' ? new Promise(() => {}) : load({ name, ...rest })) });
