@@ -245,13 +245,13 @@ async function floods(url: string): Promise<Answers> {
   let stop = async (): Promise<void> => undefined;
   const start = (key: string): void => {
     const client = new Client(url, key);
-    let isOver = false;
+    const over = new AbortController();
     const worker = async (): Promise<void> => {
-      while (!isOver) outcomes.push(await client.outcome(payloads[next++ % payloads.length] as Payload));
+      while (!over.signal.aborted) outcomes.push(await client.outcome(payloads[next++ % payloads.length] as Payload));
     };
     const workers = Array.from({ length: Number(values.flood) }, worker);
     stop = async () => {
-      isOver = true;
+      over.abort();
       await Promise.all(workers);
       client.close();
     };

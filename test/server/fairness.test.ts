@@ -35,18 +35,18 @@ interface Answer {
   readonly body: Body;
 }
 
-async function send(key: string, path: string, init: RequestInit): Promise<Answer> {
-  const response = await fetch(`${tiny.url}${path}`, { ...init, method: 'POST', headers: { ...init.headers, 'x-api-key': key } });
+async function send(key: string, path: string, body: FormData | string): Promise<Answer> {
+  const type = typeof body === 'string' ? { 'content-type': 'application/json' } : {};
+  const response = await fetch(`${tiny.url}${path}`, { method: 'POST', body, headers: { 'x-api-key': key, ...type } });
   return { status: response.status, body: (await response.json()) as Body };
 }
 
 function caption(key: string, fields: Fields, image = 0): Promise<Answer> {
-  return send(key, '/v1/captions', { body: formOf({ image: images[image] ?? Buffer.alloc(0), max_tokens: '12', ...fields }) });
+  return send(key, '/v1/captions', formOf({ image: images[image] ?? Buffer.alloc(0), max_tokens: '12', ...fields }));
 }
 
 function completion(key: string): Promise<Answer> {
-  const body = JSON.stringify({ model: 'tiny', prompt: 'the cat', max_tokens: 12 });
-  return send(key, '/v1/completions', { body, headers: { 'content-type': 'application/json' } });
+  return send(key, '/v1/completions', JSON.stringify({ model: 'tiny', prompt: 'the cat', max_tokens: 12 }));
 }
 
 const queued = (): Promise<number> => metric(tiny.url, 'graft_queue_length', 'flood');
