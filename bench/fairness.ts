@@ -85,9 +85,9 @@ async function measure(): Promise<void> {
       `${values.flood} requests of the flood and ${values.victim} of the victim in flight, ${seconds} s a phase; milliseconds, medians of ${values.repetitions} repetitions\n`,
     );
     console.log(
-      '| weights, victim : flood | quiet p50 | p95 | beside the flood p50 | p95 | p50 ratio | p95 ratio | each repetition | flood/s alone | beside the victim |',
+      '| weights, victim : flood | quiet p50 | p95 | beside the flood p50 | p95 | p50 ratio | p95 ratio | each repetition | flood/s alone | beside the victim | victim/s |',
     );
-    console.log('|---|---|---|---|---|---|---|---|---|---|');
+    console.log('|---|---|---|---|---|---|---|---|---|---|---|');
     await latencies(url, VARIANTS[0]?.victim ?? '', victim, 3);
     for (const variant of VARIANTS.filter(({ name }) => values.only === undefined || name === values.only)) {
       const rounds: Round[] = [];
@@ -140,6 +140,7 @@ function report({ name, isJudged }: (typeof VARIANTS)[number], rounds: readonly 
       .join(', '),
     median(({ aloneRate }) => aloneRate).toFixed(1),
     median(({ besideRate }) => besideRate).toFixed(1),
+    median(({ flooded }) => flooded.length / seconds).toFixed(1),
   ];
   console.log(`| ${name} | ${cells.join(' | ')} |`);
   if (isJudged)
