@@ -81,6 +81,15 @@ const SETTINGS = {
     default: 300_000,
   },
   sourceTimeoutMs: { ...integer(1, 86_400_000, 'Longest time for fetching one adapter, in milliseconds'), default: 300_000 },
+  store: {
+    ...optional(location('Folder for adapters that are published to this server over HTTP; without it nobody can publish any')),
+    default: null,
+  },
+  maxAdapterBytes: { ...bytes('Largest adapter that can be published'), default: 1024 ** 3 },
+  loraRoot: {
+    ...optional(location('Folder below which POST /v1/load_lora_adapter may read adapters; default: none')),
+    default: null,
+  },
   host: { ...text('Address to listen on; others than this machine need tenants, or open'), default: '127.0.0.1' },
   port: { ...integer(0, 65_535, 'Port to listen on; 0 takes a free one'), default: 8080 },
   tenants: {

@@ -47,6 +47,8 @@ export interface FrontGauges {
   readonly maxBatch: number;
   /** Adapters from elsewhere on this disk; null where none come from elsewhere. */
   readonly disk: { readonly bytes: number; readonly maxBytes: number } | null;
+  /** Published adapters; 0 without a store. */
+  readonly storeBytes: number;
 }
 
 /** A metric as the documentation lists it. */
@@ -123,6 +125,18 @@ export class Metrics {
   readonly #diskHits = this.#counter('adapter_disk_hits_total', 'Requests for adapters from elsewhere that were on the disk');
   readonly #diskMisses = this.#counter('adapter_disk_misses_total', 'Requests that waited for the source of an adapter');
   readonly #diskEvictions = this.#counter('adapter_disk_evictions_total', 'Adapters removed from the disk to make room');
+
+  readonly #uploads = this.#counter(
+    'adapter_uploads_total',
+    'Adapters that somebody wanted to publish, by outcome (ok or an error code)',
+    ['outcome'],
+  );
+  readonly #shadows = this.#counter(
+    'adapter_shadow_requests_total',
+    'Requests that a shadow could run behind: ok, failed, dropped',
+    ['outcome'],
+  );
+  readonly #storeBytes = this.#gauge('adapter_store_bytes', 'Bytes of the adapters that were published to this server');
 
   readonly #visionHits = this.#counter('vision_cache_hits_total', 'Images whose features were in memory');
   readonly #visionMisses = this.#counter('vision_cache_misses_total', 'Images that had to be encoded');
@@ -275,6 +289,15 @@ export class Metrics {
     this.#diskEvictions.inc();
   }
 
+  /** Somebody wanted to publish an adapter. */
+  adapterUploaded(outcome: 'ok' | ErrorCode): void {
+    this.#uploads.inc({ outcome });
+  }
+
+  shadowed(outcome: 'ok' | 'failed' | 'dropped'): void {
+    this.#shadows.inc({ outcome });
+  }
+
   /** `tenant`: the name of a configured one, here and below. */
   tenantRequest(tenant: string, outcome: RequestObservation['outcome'] | 'cancelled'): void {
     this.#tenantRequests.inc({ tenant, outcome });
@@ -307,6 +330,7 @@ export class Metrics {
       this.#adapterBytes.set({ tier: 'disk' }, front.disk.bytes);
       this.#adapterCapacity.set({ tier: 'disk' }, front.disk.maxBytes);
     }
+    this.#storeBytes.set(front.storeBytes);
     this.#adaptersResident.set(engine.adapterResident);
     this.#adaptersRegistered.set(front.adaptersRegistered);
     this.#adapterLeases.set(engine.adapterLeases);

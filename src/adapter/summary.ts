@@ -41,6 +41,8 @@ export interface Inspection {
   readonly summary: AdapterSummary;
   /** Every fault of manifest, configurations and tensor headers, in one sentence. */
   readonly fault: string | undefined;
+  /** The same, each by itself. */
+  readonly faults: readonly string[];
 }
 
 /** Reads the small files, and the headers of the large ones. Never throws for what is wrong with the folder: that is its answer. */
@@ -50,7 +52,7 @@ export async function inspectFolder(folder: string): Promise<Inspection> {
   const manifest = bytes === undefined ? null : parseManifest(bytes, new FileFaults(MANIFEST_FILE, faults));
   const configs: PeftConfig[] = [];
   if (manifest === null && (await stat(join(folder, CONFIG_FILE)).catch(() => undefined)) === undefined) {
-    return { summary: summarise(undefined, []), fault: NEITHER };
+    return { summary: summarise(undefined, []), fault: NEITHER, faults: [NEITHER] };
   }
   if (manifest !== undefined) {
     for (const { config: path, tensors } of groupFiles(manifest)) {
@@ -60,8 +62,8 @@ export async function inspectFolder(folder: string): Promise<Inspection> {
     }
   }
   if (manifest !== null) await checkHeader(folder, PROJECTOR_FILE, manifest !== undefined && needsProjector(manifest), faults);
-  const fault = faults.count === 0 ? undefined : (faults.error('adapter_invalid', '').faults ?? []).join('; ');
-  return { summary: summarise(manifest, configs), fault };
+  const found = faults.count === 0 ? [] : (faults.error('adapter_invalid', '').faults ?? []);
+  return { summary: summarise(manifest, configs), fault: found.length === 0 ? undefined : found.join('; '), faults: found };
 }
 
 function summarise(manifest: Manifest | null | undefined, configs: readonly PeftConfig[]): AdapterSummary {

@@ -22,6 +22,7 @@ import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openTracing } from '../tracing.js';
 import { openQuotas } from './quotas.js';
+import { openStore, startLifecycle } from './store.js';
 import { type Access, openAccess } from './tenants.js';
 
 /** Time for one image in its process; far above what a legal image takes. */
@@ -64,7 +65,8 @@ export async function startServer(
   const tracing = await openTracing(config.traces, env, (reason) => log.warn(reason));
   const sources = await observeSources(config, env, metrics, log);
   const registry = await openAdapters(config.adapters);
-  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources);
+  const store = await openStore(config);
+  const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources, store);
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -105,6 +107,7 @@ export async function startServer(
   const { imageHosts, imageFetchMs, maxImageBytes } = config;
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
+  const lifecycle = store && startLifecycle(store, { config, engine, tokenizer, admission, metrics, log });
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
   const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
@@ -116,6 +119,7 @@ export async function startServer(
     imagesReady,
     catalogue,
     sources,
+    lifecycle,
     tenants: access.tenants,
     quotas,
     tokenizer,
@@ -132,7 +136,8 @@ export async function startServer(
     closing ??= (async () => {
       admission.drain();
       await server?.drain(drainMs);
-      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), access.close()]);
+      const parts = [images?.close(), registry?.close(), sources?.close(), store?.close(), access.close()];
+      await Promise.all([engine.close(0), ...parts]);
       await server?.drain(FAREWELL_MS);
       server?.close();
       await tracing?.close();

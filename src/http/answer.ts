@@ -5,8 +5,9 @@ import { AppError } from '../errors.js';
 import type { Named } from './blend.js';
 import { errorBody } from './errors.js';
 import { exchangeOf } from './exchange.js';
-import { type Generated, type Generation, Scope, type Target, type TextPiece } from './generation.js';
+import type { Generated, Generation, Target, TextPiece } from './generation.js';
 import type { Ask } from './schema.js';
+import { Scope } from './scope.js';
 import { note, select } from './selection.js';
 import type { Services } from './services.js';
 import { EventWriter } from './sse.js';
@@ -17,6 +18,8 @@ export interface Question {
   readonly ask: Ask;
   /** The backbone's name, an adapter's, or a blend. */
   readonly named: Named;
+  /** Who sends it, in the client's own words. */
+  readonly user: string | null;
   readonly image: string | Uint8Array | null;
   /** What is continued; throws where the adapter and the request do not go together. */
   readonly plan: (adapter: RegisteredAdapter | null) => Pick<Target, 'promptOf' | 'continues' | 'isWhole'>;
@@ -31,12 +34,12 @@ export interface Writing {
   end(generated: Generated): readonly object[];
 }
 
-const NOTHING = { adapter: null, fetchMs: 0 };
+const NOTHING = { adapter: null, reference: null, fetchMs: 0 };
 
 export async function answer(
   services: Services,
   res: Response,
-  { ask, named, image, plan }: Question,
+  { ask, named, user, image, plan }: Question,
   writingOf: (target: Target) => Writing,
 ): Promise<void> {
   if (ask.sampling.logprobs !== undefined && services.tokenizer.pieces === null)
@@ -46,7 +49,7 @@ export async function answer(
       { param: 'logprobs' },
     );
   const exchange = exchangeOf(res);
-  const scope = new Scope(exchange, ask.timeoutMs);
+  const scope = new Scope(exchange, ask.timeoutMs, user);
   try {
     const selected = named === services.backbone ? NOTHING : await select(services.catalogue, named, scope);
     exchange.spent('adapter fetch', selected.fetchMs);

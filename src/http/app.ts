@@ -22,6 +22,8 @@ import { docsRoutes } from './docs.js';
 import { errorHandler } from './errors.js';
 import { exchangeOf, openExchange } from './exchange.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
+import { lifecycleRoutes } from './lifecycle.js';
+import { loraRoutes } from './lora.js';
 import { IMAGE_PATH } from './messages.js';
 import { adaptersRoute, modelRoute, modelsRoute } from './models.js';
 import { imageBody, imageJsonBody, jsonBody } from './multipart.js';
@@ -79,6 +81,8 @@ export function routes(services: Services): Route[] {
     get('/v1/models', 'tenant', modelsAbout, modelsRoute(services)),
     get('/v1/models/*name', 'tenant', modelAbout, modelRoute(services)),
     get('/v1/adapters', 'tenant', adaptersAbout, adaptersRoute(services)),
+    ...lifecycleRoutes(services),
+    ...loraRoutes(services),
     get('/health/live', 'open', liveAbout, liveRoute),
     get('/health/ready', 'open', readyAbout, readyRoute(services)),
     get('/metrics', 'admin', metricsAbout, metricsRoute(services)),

@@ -20,10 +20,10 @@ export function chatRoute(services: Services, parser: ChatParser) {
     const info = readyInfo(services);
     const { tenant } = exchangeOf(res);
     const ask = services.quotas.clip(tenant, parser.parse(bodyOf(req).value));
-    const { named, image } = ask;
+    const { named, user, image } = ask;
     const plan = (adapter: RegisteredAdapter | null) => planOf(services, tenant, info, ask, adapter);
     const writingOf = (target: Target) => new ChatCompletion(ask, target, services.backbone);
-    await answer(services, res, { ask, named, image, plan }, writingOf).catch((error: unknown) => {
+    await answer(services, res, { ask, named, user, image, plan }, writingOf).catch((error: unknown) => {
       throw inPlace(error, ask);
     });
   };

@@ -17,7 +17,8 @@ export function completionRoute(services: Services, parser: RequestParser) {
     const ask = services.quotas.clip(exchangeOf(res).tenant, parser.completion(bodyOf(req).value));
     checkPrompt(services, info, ask.prompt, false);
     const plan = () => ({ promptOf: () => ask.prompt, continues: true });
-    await answer(services, res, { ask, named: ask.named, image: null, plan }, (target) => new Completion(ask, target));
+    const question = { ask, named: ask.named, user: ask.user, image: null, plan };
+    await answer(services, res, question, (target) => new Completion(ask, target));
   };
 }
 

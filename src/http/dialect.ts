@@ -18,11 +18,13 @@ import {
   type RequestLimits,
   samplingFields,
   topCount,
+  user,
   type Values,
   withLogprobs,
 } from './schema.js';
 
 export interface ChatAsk extends Ask, ModelAsk, MessagePrompt {
+  readonly user: string | null;
   /** Whether a stream ends with an event of its usage. */
   readonly includeUsage: boolean;
 }
@@ -60,7 +62,6 @@ const NEUTRAL = {
   service_tier: field(z.enum(['auto', 'default']), '"auto", "default" or null (there is one tier here)'),
   store: field(z.literal(false), 'false or null (nothing is kept here)'),
   metadata: field(z.record(z.string(), z.string()), 'an object of texts'),
-  user: text,
   safety_identifier: text,
   prompt_cache_key: text,
 };
@@ -76,6 +77,7 @@ function chatFields(limits: RequestLimits, hasTemplate: boolean) {
     },
     model,
     adapter,
+    user,
     ...sampling,
     max_completion_tokens: sampling.max_tokens,
     logprobs: boolean,
@@ -121,6 +123,7 @@ export class ChatParser {
       ...(value.max_completion_tokens == null ? {} : { maxTokensField: 'max_completion_tokens' }),
       ...readMessages(value.messages, this.#hasTemplate),
       ...asked,
+      user: value.user ?? null,
       includeUsage: value.stream_options?.include_usage ?? false,
     };
   }

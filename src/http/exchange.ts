@@ -13,6 +13,8 @@ export class Exchange {
   readonly #res: Response;
   readonly id: string;
   readonly startMs = performance.now();
+  /** What the client wants its requests to be told apart by. */
+  readonly stickyKey: string | undefined;
   /** Aborted where the client goes away before the reply is complete. */
   readonly signal: AbortSignal;
   /** The route's template; stays `unknown` where no route matched. */
@@ -35,6 +37,7 @@ export class Exchange {
     this.#res = res;
     const given = req.get('x-request-id');
     this.id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    this.stickyKey = req.get('x-graft-sticky-key') || undefined;
     const controller = new AbortController();
     this.signal = controller.signal;
     res.once('close', () => {

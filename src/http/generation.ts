@@ -2,7 +2,6 @@
  * From a checked request to text: hands requests to the engine, follows their streams, turns tokens into text, ends at stop strings,
  * and tries once more where an adapter was replaced (or broken) on disk between the registry's look and the engine's.
  */
-import { setMaxListeners } from 'node:events';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import type { Tokenizer } from '../backbone/tokenizer.js';
 import { AppError } from '../errors.js';
@@ -19,75 +18,20 @@ import type {
   TokenLogprobs,
 } from '../serving/protocol.js';
 import { TextStream } from '../serving/text.js';
-import type { Tenant } from '../tenants/tenant.js';
-import type { Keeper } from './catalogue.js';
-import { type Exchange, partyOf } from './exchange.js';
+import { partyOf } from './exchange.js';
 import { noteFirstToken, noteGenerated, noteHandedOver, noteTokens } from './note.js';
 import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
+import type { Scope } from './scope.js';
 import { reselect } from './selection.js';
 import type { Services } from './services.js';
-
-/** The time a request has, what ends it early, and what it holds until then. */
-export class Scope implements Keeper {
-  readonly #startMs: number;
-  readonly #timeoutMs: number;
-  readonly #timer: NodeJS.Timeout;
-  readonly #kept: (() => void)[] = [];
-  readonly exchange: Exchange;
-  readonly tenant: Tenant;
-  /** Aborted with an AppError: `cancelled` where the client is gone, `deadline_exceeded` where the time is up. */
-  readonly signal: AbortSignal;
-
-  constructor(exchange: Exchange, timeoutMs: number) {
-    this.exchange = exchange;
-    this.#startMs = exchange.startMs;
-    this.#timeoutMs = timeoutMs;
-    this.tenant = exchange.tenant;
-    const controller = new AbortController();
-    this.signal = controller.signal;
-    // As many wait for it as the request names adapters.
-    setMaxListeners(0, this.signal);
-    this.#timer = setTimeout(() => controller.abort(this.#tooLate()), this.remainingMs);
-    // Not AbortSignal.any: Node keeps what that returns, and all that it leads to, for ever if a listener is left on it.
-    const leave = (): void => controller.abort(exchange.signal.reason);
-    if (exchange.signal.aborted) leave();
-    else exchange.signal.addEventListener('abort', leave, { once: true });
-  }
-
-  get elapsedMs(): number {
-    return performance.now() - this.#startMs;
-  }
-
-  get remainingMs(): number {
-    return Math.max(1, Math.ceil(this.#timeoutMs - this.elapsedMs));
-  }
-
-  /** The error that a failure means to the client: the engine's own deadline says how much was left when it got the request. */
-  explain(thrown: unknown): AppError {
-    const error = AppError.from(thrown);
-    if (error.code === 'deadline_exceeded') return this.#tooLate();
-    return error.code === 'cancelled' && this.signal.aborted ? AppError.from(this.signal.reason) : error;
-  }
-
-  keep(release: () => void): void {
-    this.#kept.push(release);
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    for (const release of this.#kept.splice(0)) release();
-  }
-
-  #tooLate(): AppError {
-    return new AppError('deadline_exceeded', `Expected the request to finish within ${this.#timeoutMs} ms but it did not`);
-  }
-}
 
 /** One adapter's part of a request (or the bare backbone's). */
 export interface Target {
   /** The version that is asked for; follows the registry where it was replaced meanwhile. */
   adapter: RegisteredAdapter | null;
+  /** As it was asked for; null for the bare backbone. */
+  readonly reference: string | null;
   /** How long its source was waited for: part of the time that the adapter took. */
   fetchMs: number;
   /** The text to continue, which may be the adapter's own. */
@@ -186,6 +130,7 @@ export class Generation {
       const generated = await this.#follow(job, onText);
       used = generated;
       for (const { finishReason } of generated.texts) this.#services.metrics.finished(finishReason);
+      this.#shade(job, generated.texts);
       return generated;
     } catch (error) {
       throw this.#scope.explain(error);
@@ -193,6 +138,14 @@ export class Generation {
       this.#charge.add(used);
       noteTokens(this.#services, target, used.completionTokens);
     }
+  }
+
+  /** When the reply is over, so that nothing of it waits. */
+  #shade({ target, input }: Job, texts: readonly GeneratedText[]): void {
+    const shadows = this.#services.lifecycle?.shadows;
+    if (!shadows) return;
+    const answered = { requestId: this.#scope.exchange.id, target, pixels: this.#pixels, input, stop: this.#ask.stop, texts };
+    this.#scope.keep(() => shadows.offer(answered));
   }
 
   async #follow(job: Job, onText: OnText): Promise<Generated> {
@@ -244,7 +197,8 @@ export class Generation {
     } catch (error) {
       const { adapter } = job.target;
       if (!adapter || !(error instanceof AppError) || error.code !== 'adapter_changed') throw error;
-      const selected = await reselect(this.#services.catalogue, adapter, this.#scope);
+      const { target } = job;
+      const selected = await reselect(this.#services.catalogue, adapter, target.reference ?? adapter.name, this.#scope);
       job.target.adapter = selected.adapter;
       job.target.fetchMs += selected.fetchMs;
     }

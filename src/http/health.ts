@@ -19,7 +19,7 @@ export function readyRoute(services: Services) {
 }
 
 export function metricsRoute(services: Services) {
-  const { config, metrics, engine, admission, catalogue, sources } = services;
+  const { config, metrics, engine, admission, catalogue, sources, lifecycle } = services;
   return async (_req: Request, res: Response): Promise<void> => {
     const gauges = await engine.report(REPORT_TIMEOUT_MS);
     const front = {
@@ -27,6 +27,7 @@ export function metricsRoute(services: Services) {
       adaptersRegistered: catalogue.size,
       maxBatch: config.maxBatch,
       disk: sources && { bytes: sources.bytes, maxBytes: sources.maxBytes },
+      storeBytes: lifecycle?.store.bytes ?? 0,
     };
     res.type(metrics.contentType).send(await metrics.render(gauges, front));
   };

@@ -4,9 +4,10 @@ import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
 import type { ResidentAdapter } from '../serving/protocol.js';
 import type { Tenant } from '../tenants/tenant.js';
-import type { Listed } from './catalogue.js';
+import { isStored, type Listed, unknownAdapter } from './catalogue.js';
 import { exchangeOf } from './exchange.js';
 import type { Services } from './services.js';
+import { nameIn, stateOf } from './state.js';
 
 /** How long a reply waits for the engine's newest figures. */
 const REPORT_TIMEOUT_MS = 500;
@@ -27,7 +28,7 @@ export function modelsRoute(services: Services) {
 export function modelRoute(services: Services) {
   const { backbone, catalogue } = services;
   return (req: Request, res: Response): void => {
-    const name = [req.params['name'] ?? []].flat().join('/');
+    const name = nameIn(req);
     if (name === backbone) {
       res.json(model(backbone, STARTED_MS, null));
       return;
@@ -55,6 +56,23 @@ export function adaptersRoute(services: Services) {
   };
 }
 
+/** One of them, with its versions where it was published to this server. */
+export function adapterRoute(services: Services) {
+  return async (req: Request, res: Response): Promise<void> => {
+    const name = nameIn(req);
+    const { tenant } = exchangeOf(res);
+    const listed = services.catalogue.list(tenant).find((one) => one.name === name);
+    if (!listed) throw unknownAdapter(name);
+    const { resident } = await services.engine.report(REPORT_TIMEOUT_MS);
+    const adapter = thereOf(listed);
+    const known = adapter && resident.find(({ digest }) => digest === adapter.ref.digest);
+    const entry = adapter && isStored(adapter) ? services.lifecycle?.store.get(name) : undefined;
+    const body = adapter ? describe(adapter, known) : describeAbsent(listed);
+    const state = entry ? stateOf(entry) : { versions: [], current: null, split: null, shadow: null };
+    res.json({ ...body, ...state, ...withheld(tenant) });
+  };
+}
+
 /** A listed adapter as far as it is there. */
 function thereOf(listed: Listed): RegisteredAdapter | undefined {
   return 'ref' in listed ? listed : listed.adapter;
@@ -74,10 +92,8 @@ function withheld({ isAdmin }: Tenant): object {
   return isAdmin ? {} : { source: null, leases: null };
 }
 
-function describe(
-  { name, ref, bytes, summary, registeredAt, source, fault }: RegisteredAdapter,
-  resident: ResidentAdapter | undefined,
-): object {
+function describe(adapter: RegisteredAdapter, resident: ResidentAdapter | undefined): object {
+  const { name, ref, bytes, summary, registeredAt, source, fault } = adapter;
   const { method, contexts, task, prompt, rank, format } = summary;
   return {
     name,
@@ -91,6 +107,8 @@ function describe(
     rank: rank ?? null,
     bytes,
     source: source ?? null,
+    version: isStored(adapter) ? adapter.version : null,
+    versions: isStored(adapter) ? adapter.versions : null,
     registered_at: Math.floor(registeredAt / 1000),
     resident: resident !== undefined,
     resident_bytes: resident?.bytes ?? 0,
@@ -115,6 +133,8 @@ function describeAbsent({ name, source, fault }: Listed): object {
     rank: null,
     bytes: 0,
     source,
+    version: null,
+    versions: null,
     registered_at: null,
     resident: false,
     resident_bytes: 0,

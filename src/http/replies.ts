@@ -208,6 +208,8 @@ const adapter = z
       .string()
       .nullable()
       .meta({ description: 'Where it comes from, if not from a folder of this server; told to operators.' }),
+    version: count.nullable().meta({ description: 'Of an adapter that was published to this server: the version that serves.' }),
+    versions: count.nullable().meta({ description: 'How many there are.' }),
     registered_at: created.nullable(),
     resident: z.boolean().meta({ description: 'Whether it is in memory.' }),
     resident_bytes: count,
@@ -220,6 +222,35 @@ const adapter = z
 
 export const ADAPTERS = z.strictObject({ object: z.literal('list'), data: z.array(adapter) }).meta({ id: 'AdapterList' });
 
+const versionNumber = z.int().min(1);
+const version = z
+  .strictObject({ version: versionNumber, digest, bytes: count, created_at: created })
+  .meta({ id: 'AdapterVersion' });
+const state = {
+  versions: z.array(version),
+  current: versionNumber.nullable().meta({ description: 'What the bare name means where there is no split.' }),
+  split: z.record(z.string(), count).nullable().meta({ description: 'Percents by version.' }),
+  shadow: versionNumber.nullable().meta({ description: 'What runs behind the requests that are answered.' }),
+  pinned: z.boolean(),
+};
+
+/** One adapter, with its versions where it was published to this server. */
+export const ADAPTER = adapter
+  .extend(state)
+  .meta({ id: 'AdapterAndVersions', description: 'Of other adapters there are no versions.' });
+export const ADAPTER_STATE = z
+  .strictObject({ name: z.string(), object: z.literal('adapter'), ...state, current: versionNumber })
+  .meta({ id: 'AdapterState' });
+export const PUBLISHED = z
+  .strictObject({ name: z.string(), object: z.literal('adapter.version'), ...version.shape })
+  .meta({ id: 'PublishedVersion' });
+export const DELETED = z
+  .strictObject({ name: z.string(), object: z.literal('adapter.deleted'), deleted: z.literal(true) })
+  .meta({ id: 'DeletedAdapter' });
+export const RESIDENCY = z
+  .strictObject({ name: z.string(), object: z.literal('adapter.residency'), resident: z.boolean() })
+  .meta({ id: 'AdapterResidency' });
+
 export const LIVE = z.strictObject({ status: z.literal('ok') });
 export const READY = z.strictObject({
   status: z.literal('ready'),
@@ -231,5 +262,7 @@ export const NOT_READY = z.strictObject({ status: z.literal('not_ready'), reason
 /** What is no JSON. */
 export const TEXT = z.string();
 export const BYTES = z.instanceof(Uint8Array);
+/** A form of files. */
+export const FILES = z.record(z.string(), BYTES);
 /** What is described elsewhere, or by itself. */
 export const ANY_OBJECT = z.looseObject({});

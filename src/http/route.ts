@@ -70,11 +70,13 @@ export function mount(app: Express, tenants: Tenants, arrive: RequestHandler, ro
   for (const path of new Set(routes.map((route) => route.path))) {
     const own = routes.filter((route) => route.path === path);
     const allowed = own.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]));
+    // A colon that is only one is written with a backslash for express.
+    const shown = path.replaceAll('\\', '');
     app.all(path, (req, res, next) => {
-      exchangeOf(res).route = path;
+      exchangeOf(res).route = shown;
       if (allowed.includes(req.method)) return next();
       res.set('allow', allowed.join(', '));
-      throw new AppError('method_not_allowed', `Expected ${allowed.join(' or ')} for ${path} but received ${req.method}`);
+      throw new AppError('method_not_allowed', `Expected ${allowed.join(' or ')} for ${shown} but received ${req.method}`);
     });
     for (const { method, access, handlers } of own) {
       const counted = access === 'tenant' ? [arrive] : [];

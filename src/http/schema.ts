@@ -22,8 +22,9 @@ const MAX_STOPS = 4;
 const MAX_STOP_CHARACTERS = 256;
 /** OpenAI's bound for completions. */
 const MAX_LOGPROBS = 5;
-/** A name, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
-const ADAPTER_NAME = /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
+/** A name, perhaps with a version or a digest, or a place where an adapter is. Which places may be asked is not for the form of the request to say. */
+const ADAPTER_NAME =
+  /^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,256}(?:@(?:[1-9]\d{0,8}|sha256:[0-9a-f]{64}))?|(?:s3|hf):\/\/[^\s\p{Cc},]{0,2048})$/u;
 
 export interface Field {
   readonly schema: z.ZodType;
@@ -55,6 +56,8 @@ export const adapter = {
 export const model = { ...name, expected: 'the name of the backbone or of an adapter' };
 /** How many of the most likely tokens are told with each. */
 export const topCount = (most: number) => number(z.int().min(0).max(most), `an integer from 0 to ${most}`);
+/** Of OpenAI's: who sends the request, in the client's own words. */
+export const user = { schema: z.string().nullish(), expected: 'a text', form: 'text' as const };
 const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
 /** Fields that every generating route knows. */
@@ -112,6 +115,7 @@ function completionFields(limits: RequestLimits) {
     model,
     adapter,
     prompt: { ...prompt, schema: z.string().max(MAX_PROMPT_CHARACTERS) },
+    user,
     logprobs: topCount(MAX_LOGPROBS),
     ...samplingFields(limits),
   };
@@ -155,6 +159,7 @@ export interface ModelAsk {
 
 export interface CompletionAsk extends Ask, ModelAsk {
   readonly prompt: string;
+  readonly user: string | null;
 }
 
 /** Checks and completes requests. It is made once: building schemas takes longer than using them. */
@@ -205,7 +210,7 @@ export class RequestParser {
   completion(body: unknown): CompletionAsk {
     const value = check(this.completionFields, body, false) as CompletionBody;
     const ask = withLogprobs(askOf(value, this.#limits), value.logprobs ?? undefined);
-    return { ...ask, ...modelOf(value, this.#backbone), prompt: value.prompt };
+    return { ...ask, ...modelOf(value, this.#backbone), prompt: value.prompt, user: value.user ?? null };
   }
 }
 

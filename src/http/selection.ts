@@ -4,7 +4,7 @@
  */
 import { blendName, blendRef } from '../adapter/blend.js';
 import type { RegisteredAdapter } from '../adapter/registry.js';
-import type { Named, NamedPart } from './blend.js';
+import { type Named, type NamedPart, nameOf } from './blend.js';
 import type { Catalogue, Keeper, SelectedAdapter } from './catalogue.js';
 import type { Exchange } from './exchange.js';
 
@@ -29,16 +29,22 @@ export async function select(catalogue: Catalogue, named: Named, keeper: Keeper)
       named.blend,
       selected.map(({ adapter }) => adapter),
     ),
+    reference: nameOf(named),
     fetchMs: Math.max(...selected.map(({ fetchMs }) => fetchMs)),
   };
 }
 
 /** The same again, where the engine found other content than the digest says. */
-export async function reselect(catalogue: Catalogue, adapter: RegisteredAdapter, keeper: Keeper): Promise<SelectedAdapter> {
+export async function reselect(
+  catalogue: Catalogue,
+  adapter: RegisteredAdapter,
+  reference: string,
+  keeper: Keeper,
+): Promise<SelectedAdapter> {
   const { blend } = adapter;
   if (blend === undefined) {
     await catalogue.refresh(adapter);
-    return catalogue.select(adapter.name, keeper);
+    return catalogue.select(reference, keeper);
   }
   await Promise.all(blend.map((part) => catalogue.refresh(part.adapter)));
   return select(catalogue, { blend: blend.map(({ name, weight }) => ({ name, weight })) }, keeper);

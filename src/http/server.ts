@@ -1,11 +1,13 @@
 /** The listening socket and its end: how long strangers may take, and how the server stops without dropping what it has begun. */
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { AppError } from '../errors.js';
 
-/** A client that takes longer than this to send its headers, or its whole request, is cut off. */
+/** A client that takes longer than this to send its headers is cut off, and so is one that takes longer for its whole request, unless much comes. */
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000;
+/** Large files may take their time, as long as they come at least so fast. */
+const LEAST_BYTES_PER_MS = 64;
 const KEEP_ALIVE_MS = 5_000;
 
 export interface Address {
@@ -23,7 +25,8 @@ export class HttpServer {
   private constructor(server: Server, url: string) {
     this.#server = server;
     this.url = url;
-    server.on('request', (_req, res) => {
+    server.on('request', (req, res) => {
+      hurry(req);
       this.#open++;
       res.once('close', () => {
         if (--this.#open === 0) this.#onIdle?.();
@@ -34,7 +37,7 @@ export class HttpServer {
   /** Throws `invalid_config` where the address cannot be taken. */
   static listen(listener: RequestListener, { host, port }: Address): Promise<HttpServer> {
     const server = createServer(
-      { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_MS },
+      { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS },
       listener,
     );
     return new Promise((resolve, reject) => {
@@ -68,4 +71,24 @@ export class HttpServer {
     this.#server.close();
     this.#server.closeAllConnections();
   }
+}
+
+/** Cuts a client off that takes too long for its body. What Node has for this knows one time for all, however large a body is. */
+function hurry(req: IncomingMessage): void {
+  if (req.complete) return;
+  const startedMs = performance.now();
+  const { socket } = req;
+  const startBytes = socket.bytesRead;
+  const look = (): void => {
+    // Its reply may take longer, and read nothing of it.
+    if (req.complete) return;
+    const allowedMs = REQUEST_TIMEOUT_MS + (socket.bytesRead - startBytes) / LEAST_BYTES_PER_MS;
+    const leftMs = allowedMs - (performance.now() - startedMs);
+    if (leftMs <= 0) socket.destroy();
+    else timer = setTimeout(look, leftMs).unref();
+  };
+  let timer = setTimeout(look, REQUEST_TIMEOUT_MS).unref();
+  const done = (): void => clearTimeout(timer);
+  req.once('end', done);
+  req.once('close', done);
 }

@@ -8,11 +8,21 @@ import type { RemoteImages } from '../images/remote.js';
 import type { Metrics } from '../metrics.js';
 import type { EngineClient } from '../serving/protocol.js';
 import type { SourceLibrary } from '../sources/library.js';
+import type { Publisher } from '../store/publisher.js';
+import type { AdapterStore } from '../store/store.js';
 import type { Tenants } from '../tenants/tenants.js';
 import type { Tracing } from '../tracing.js';
 import type { Admission } from './admission.js';
 import type { Catalogue } from './catalogue.js';
 import type { Quotas } from './quotas.js';
+import type { Shadows } from './shadows.js';
+
+/** What there is for adapters that are published to a server. */
+export interface Lifecycle {
+  readonly store: AdapterStore;
+  readonly publisher: Publisher;
+  readonly shadows: Shadows;
+}
 
 export interface Services {
   readonly config: Config;
@@ -28,6 +38,8 @@ export interface Services {
   readonly catalogue: Catalogue;
   /** Adapters that come from elsewhere; null where there are none. */
   readonly sources: Pick<SourceLibrary, 'bytes' | 'maxBytes'> | null;
+  /** null on a server without a store. */
+  readonly lifecycle: Lifecycle | null;
   readonly tenants: Tenants;
   readonly quotas: Quotas;
   readonly tokenizer: Tokenizer;

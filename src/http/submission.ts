@@ -5,9 +5,10 @@ import type { Pixels } from '../images/protocol.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
 import type { Tenant } from '../tenants/tenant.js';
 import { type Exchange, partyOf } from './exchange.js';
-import { Generation, promptIdsOf, type Scope, type Target } from './generation.js';
+import { Generation, promptIdsOf, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
 import type { Ask } from './schema.js';
+import type { Scope } from './scope.js';
 import type { Services } from './services.js';
 
 export interface Subject {

@@ -4,7 +4,7 @@
  */
 import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isAbandoned, MARK, newMark } from './owner.js';
+import { isAbandoned, MARK, newMark } from '../tensor/owner.js';
 
 /** huggingface_hub's ending, with a name that it never makes: it cleans up after itself, not after others. */
 const NAME = new RegExp(`^(?<etag>[0-9a-f]+)\\.${MARK}\\.incomplete$`);

@@ -1,10 +1,10 @@
 /** A repository of the hub as a folder on this machine: what is missing is fetched, a few files at a time, and the folder is named in the end. */
 import { mkdir, statfs } from 'node:fs/promises';
 import { AppError } from '../errors.js';
+import { locked } from '../tensor/lock.js';
 import { RepositoryCache } from './cache.js';
 import { HubClient, type HubFile } from './client.js';
 import { download } from './download.js';
-import { locked } from './lock.js';
 import { leftBytes, sweep } from './part.js';
 import { type Reference, repositoryOf } from './reference.js';
 import type { Patience } from './retry.js';

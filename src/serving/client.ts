@@ -46,6 +46,12 @@ interface Outstanding {
   readonly onSettled: () => void;
 }
 
+/** Somebody waits to hear whether an adapter can be served. */
+interface Check {
+  readonly resolve: () => void;
+  readonly reject: (error: AppError) => void;
+}
+
 const EMPTY_GAUGES: EngineGauges = {
   runningRows: 0,
   runningRequests: 0,
@@ -75,6 +81,9 @@ export class SupervisedEngine implements EngineClient {
   readonly #outstanding = new Map<number, Outstanding>();
   /** What came while no process was ready, in order. */
   #held: EngineCommand[] = [];
+  /** By digest; each new process is told of them first. */
+  readonly #pins = new Map<string, AdapterRef>();
+  readonly #checks = new Map<number, Check>();
   #nextId = 1;
   #gauges = EMPTY_GAUGES;
   #reports: ((gauges: EngineGauges) => void)[] = [];
@@ -153,6 +162,22 @@ export class SupervisedEngine implements EngineClient {
     this.#child.send({ type: 'prefetch', party, adapters });
   }
 
+  pin(adapter: AdapterRef, pinned: boolean): void {
+    if (pinned) this.#pins.set(adapter.digest, adapter);
+    else this.#pins.delete(adapter.digest);
+    this.#child.send({ type: 'pin', adapter, pinned });
+  }
+
+  check(adapter: AdapterRef): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#checks.set(id, { resolve, reject });
+      if (this.#child.send({ type: 'check', id, adapter })) return;
+      this.#checks.delete(id);
+      reject(new AppError('engine_unavailable', 'No engine is there to check the adapter: please retry', { retryAfterS: 1 }));
+    });
+  }
+
   report(timeoutMs: number): Promise<EngineGauges> {
     if (!this.#child.send({ type: 'report' })) return Promise.resolve(this.#gauges);
     return new Promise((resolve) => {
@@ -199,9 +224,15 @@ export class SupervisedEngine implements EngineClient {
     if (event.type === 'ready') {
       this.info = event.info;
       if (this.state !== 'stopped') this.state = 'ready';
+      for (const adapter of this.#pins.values()) this.#send({ type: 'pin', adapter, pinned: true });
       const held = this.#held;
       this.#held = [];
       for (const command of held) this.#send(command);
+    } else if (event.type === 'checked') {
+      const check = this.#checks.get(event.id);
+      this.#checks.delete(event.id);
+      if (event.error === null) check?.resolve();
+      else check?.reject(AppError.fromData(event.error));
     } else if (event.type === 'loaded') {
       for (const listener of this.#loadedListeners) listener(event);
     } else {
@@ -262,11 +293,19 @@ export class SupervisedEngine implements EngineClient {
       { retryAfterS: 1 },
     );
     for (const id of this.#outstanding.keys()) if (!held.has(id)) this.#settle(id, (stream) => stream.fail(error));
+    this.#failChecks(error);
     for (const listener of this.#restartListeners) listener(reason);
   }
 
   #failAll(error: AppError): void {
     for (const id of this.#outstanding.keys()) this.#settle(id, (stream) => stream.fail(error));
+    this.#failChecks(error);
+  }
+
+  #failChecks(error: AppError): void {
+    const checks = [...this.#checks.values()];
+    this.#checks.clear();
+    for (const { reject } of checks) reject(error);
   }
 }
 

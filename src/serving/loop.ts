@@ -30,6 +30,9 @@ import { Shares } from './shares.js';
 /** Gauges travel at most this often, unless asked for. */
 const GAUGES_EVERY_MS = 250;
 
+/** What is done between steps; checks are none of the loop's business. */
+export type LoopCommand = Exclude<EngineCommand, { readonly type: 'check' }>;
+
 export interface LoopOptions {
   readonly vocabulary: Vocabulary;
   /** Prompt tokens of one step. */
@@ -86,7 +89,7 @@ export class ServingLoop {
     };
   }
 
-  handle(command: EngineCommand): void {
+  handle(command: LoopCommand): void {
     switch (command.type) {
       case 'generate':
         for (const request of command.requests) this.#accept(request, command.image);

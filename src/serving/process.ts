@@ -7,19 +7,29 @@ import { AdapterCache } from '../adapter/cache.js';
 import { AdapterLoader } from '../adapter/loader.js';
 import { describeBackbone } from '../backbone/backbone.js';
 import { readBackbone } from '../backbone/manifest.js';
+import type { AdapterTarget } from '../backbone/module.js';
 import { Tokenizer } from '../backbone/tokenizer.js';
 import { Engine } from '../engine/engine.js';
+import { AppError } from '../errors.js';
 import { serveParent } from '../runtime/parent.js';
 import type { EngineOptions } from './client.js';
 import type { Job } from './job.js';
-import { ServingLoop } from './loop.js';
+import { type LoopCommand, ServingLoop } from './loop.js';
 import type { EngineCommand, EngineEvent } from './protocol.js';
 
 async function main(): Promise<void> {
   let loop: ServingLoop | undefined;
-  const early: EngineCommand[] = [];
+  let check: ((adapter: AdapterRef) => Promise<void>) | undefined;
+  const early: LoopCommand[] = [];
   const parent = serveParent<EngineCommand, EngineEvent>((command) => {
-    if (loop) loop.handle(command);
+    if (command.type === 'check') {
+      const { id, adapter } = command;
+      const checked = check?.(adapter) ?? Promise.reject(new AppError('engine_unavailable', 'The engine is still loading'));
+      checked.then(
+        () => parent.send({ type: 'checked', id, error: null }),
+        (error: unknown) => parent.send({ type: 'checked', id, error: AppError.from(error).toData() }),
+      );
+    } else if (loop) loop.handle(command);
     else early.push(command);
   });
   try {
@@ -38,6 +48,7 @@ async function main(): Promise<void> {
       return adapter;
     };
     const cache = new AdapterCache({ maxBytes: options.adapterCacheBytes, load: (ref) => loaded(ref) });
+    check = checkOf(backbone.target, options);
     const vocabulary = { size: backbone.language.vocabSize, eosIds };
     loop = new ServingLoop(
       engine,
@@ -64,6 +75,19 @@ async function main(): Promise<void> {
   }
   // A fault of the loop itself is a bug: let the process die, be restarted, and its requests be told to retry.
   await loop.run();
+}
+
+/** In a thread of its own, which starts with the first: what is published does not keep what is served waiting. */
+function checkOf(target: AdapterTarget, { adapterCacheBytes }: EngineOptions): (adapter: AdapterRef) => Promise<void> {
+  const loader = new AdapterLoader(target);
+  return async (adapter) => {
+    const { bytes } = await loader.load(adapter);
+    if (bytes > adapterCacheBytes)
+      throw new AppError(
+        'adapter_too_large',
+        `Expected adapter ${adapter.name} to fit into ${adapterCacheBytes} bytes of cache but received ${bytes} bytes`,
+      );
+  };
 }
 
 await main();

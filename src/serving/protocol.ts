@@ -53,6 +53,8 @@ export type EngineCommand =
   /** Start loading: the image is still being decoded elsewhere. */
   | { readonly type: 'prefetch'; readonly party: Party; readonly adapters: readonly AdapterRef[] }
   | { readonly type: 'pin'; readonly adapter: AdapterRef; readonly pinned: boolean }
+  /** Load it, beside all that serves, only to say whether that can be done. */
+  | { readonly type: 'check'; readonly id: number; readonly adapter: AdapterRef }
   /** Ask for one `step` message now, for a scrape. */
   | { readonly type: 'report' };
 
@@ -180,7 +182,14 @@ export interface LoadedEvent {
   readonly loadMs: number;
 }
 
-export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } | LoadedEvent | StepEvent;
+/** The answer to `check`. */
+export interface CheckedEvent {
+  readonly type: 'checked';
+  readonly id: number;
+  readonly error: ErrorData | null;
+}
+
+export type EngineEvent = { readonly type: 'ready'; readonly info: EngineInfo } | LoadedEvent | CheckedEvent | StepEvent;
 
 /** What one request's stream yields; it throws AppError where the request fails. */
 export type GenerationEvent =
@@ -203,6 +212,13 @@ export interface EngineClient {
   ): AsyncIterableIterator<GenerationEvent>[];
   /** A request of this tenant is on its way. */
   prefetch(party: Party, adapters: readonly AdapterRef[]): void;
+  /** A pinned adapter is loaded and never evicted, also by the engine process that comes after a crash. */
+  pin(adapter: AdapterRef, pinned: boolean): void;
+  /**
+   * Resolves where the engine can serve the adapter, which stays in no cache. Throws AppError: `adapter_invalid`, `adapter_changed`, `adapter_too_large`,
+   * `engine_unavailable` where no engine is there to say it.
+   */
+  check(adapter: AdapterRef): Promise<void>;
   /** Requests submitted and not yet started. */
   readonly waiting: Crowd;
   /** Requests submitted and not yet finished. */

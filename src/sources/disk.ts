@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { digestFolder } from '../adapter/digest.js';
 import { exists } from '../adapter/scan.js';
 import { AppError } from '../errors.js';
-import { isAbandoned, MARK, newMark } from '../hub/owner.js';
 import { syncFolder } from '../tensor/folder.js';
+import { isAbandoned, MARK, newMark } from '../tensor/owner.js';
 
 const DIGEST = /^sha256:([0-9a-f]{64})$/;
 const NAME = /^[0-9a-f]{64}$/;

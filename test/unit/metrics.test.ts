@@ -39,7 +39,13 @@ const COUNTS: EngineCounts = {
 };
 
 const render = (metrics: Metrics) =>
-  metrics.render(GAUGES, { queueLength: 11, adaptersRegistered: 12, maxBatch: 32, disk: { bytes: 300, maxBytes: 900 } });
+  metrics.render(GAUGES, {
+    queueLength: 11,
+    adaptersRegistered: 12,
+    maxBatch: 32,
+    disk: { bytes: 300, maxBytes: 900 },
+    storeBytes: 1300,
+  });
 
 function filled(): Metrics {
   const metrics = new Metrics();
@@ -123,6 +129,7 @@ describe('Metrics', () => {
       'graft_adapter_cache_capacity_bytes{tier="ram"} 1000',
       'graft_adapter_cache_bytes{tier="disk"} 300',
       'graft_adapter_cache_capacity_bytes{tier="disk"} 900',
+      'graft_adapter_store_bytes 1300',
       'graft_adapters_resident 5',
       'graft_adapters_registered 12',
       'graft_adapter_leases 6',
@@ -172,7 +179,7 @@ describe('Metrics', () => {
     const metrics = new Metrics();
     await render(metrics);
     const running = { ...GAUGES, runningAdapters: ['z'], waitingAdapters: [] };
-    const text = await metrics.render(running, { queueLength: 0, adaptersRegistered: 0, maxBatch: 8, disk: null });
+    const text = await metrics.render(running, { queueLength: 0, adaptersRegistered: 0, maxBatch: 8, disk: null, storeBytes: 0 });
     const series = text.split('\n').filter((line) => line.startsWith('graft_lora_requests_info{'));
     expect(series).toEqual([
       expect.stringMatching(/^\S+\{max_lora="8",running_lora_adapters="z",waiting_lora_adapters=""\} \d{10}(\.\d+)?$/),

@@ -6,11 +6,11 @@ import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type ConfigSources, findTenants } from '../../config.js';
 import { AppError } from '../../errors.js';
-import { locked } from '../../hub/lock.js';
 import { hasTenant } from '../../tenants/edit.js';
 import { parseTenants, type TenantEntry } from '../../tenants/file.js';
 import { readFiles } from '../../tenants/place.js';
 import { type Access, replaceFile } from '../../tensor/folder.js';
+import { locked } from '../../tensor/lock.js';
 import { othersIn } from '../tenants.js';
 
 const USUAL = 'tenants.yaml';

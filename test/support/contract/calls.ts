@@ -5,13 +5,14 @@
 import type { ErrorCode } from '../../../src/errors.js';
 import { routes } from '../../../src/http/app.js';
 import { type Described, templateOf } from './contract.js';
+import { PUBLISHED_CALLS } from './published.js';
 import { partsOf, type Stage, TENANT_KEY } from './stage.js';
 import { TEXT_CALLS } from './text.js';
 
 export interface Ask {
   readonly url: string;
-  /** JSON where it is an object. */
-  readonly body?: object | FormData;
+  /** JSON where it is neither a form nor bytes. */
+  readonly body?: object | FormData | Uint8Array;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -48,6 +49,7 @@ const pages = TABLE.filter(({ about }) => about.tag === 'page');
 
 export const CALLS: Readonly<Record<string, Calls>> = {
   ...TEXT_CALLS,
+  ...PUBLISHED_CALLS,
   'GET /v1/models': { replies: [get('/v1/models')] },
   'GET /v1/models/{name}': {
     replies: [get('/v1/models/tiny'), get('/v1/models/english')],

@@ -124,5 +124,5 @@ function codesOf({ content }: Operation['responses'][string]): ErrorCode[] {
 
 /** A path of express as descriptions have it. */
 export function templateOf(path: string): string {
-  return path.replaceAll('\\', '').replace(/[*:](\w+)/g, '{$1}');
+  return path.replace(/\\(.)|[*:](\w+)/g, (_, plain: string | undefined, name: string) => plain ?? `{${name}}`);
 }

@@ -6,13 +6,13 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { type RunningServer, startServer } from '../../../src/cli/serve.js';
 import { type ConfigKey, loadConfig } from '../../../src/config.js';
-import { AppError } from '../../../src/errors.js';
+import { AppError, type ErrorCode } from '../../../src/errors.js';
 import { Crowd } from '../../../src/fairness/crowd.js';
 import { Admission } from '../../../src/http/admission.js';
 import { createApp } from '../../../src/http/app.js';
 import { Catalogue } from '../../../src/http/catalogue.js';
 import { Quotas } from '../../../src/http/quotas.js';
-import type { Services } from '../../../src/http/services.js';
+import type { Lifecycle, Services } from '../../../src/http/services.js';
 import { Metrics } from '../../../src/metrics.js';
 import { Quota, type Store } from '../../../src/tenants/quota.js';
 import { NO_LIMITS, Tenant } from '../../../src/tenants/tenant.js';
@@ -33,16 +33,26 @@ function quotasOf(shared: Store | null): Quotas {
   return new Quotas(new Quota({ shared, failure: 'closed' }), new Metrics());
 }
 
+const CONFIG = await loadConfig({ flags: {}, env: {}, folder: '.' });
+
+/** A store in which nothing is, and to which nothing can be published for this reason. */
+function lifecycleOf(code: ErrorCode): Pick<Services, 'lifecycle' | 'config'> {
+  const publisher = { publish: () => Promise.reject(new AppError(code, 'Not now')) };
+  const lifecycle = { store: { get: () => undefined }, publisher } as unknown as Lifecycle;
+  return { lifecycle, config: { ...CONFIG, loraRoot: path.resolve('adapters') } };
+}
+
 const ready = {} as NonNullable<Services['engine']['info']>;
 
 /**
  * `locked` asks for keys; `broken` has a defect that every route with a key meets; `loading` has no engine yet; `full` lets nobody wait; `stopping` is
- * shutting down; `limited` has a tenant whose requests are counted, and `uncounted` cannot count them.
+ * shutting down; `bare` has no store; `limited` has a tenant whose requests are counted, and `uncounted` cannot count them.
  */
 const FRONTS: Readonly<
-  Record<'locked' | 'broken' | 'loading' | 'full' | 'stopping' | 'limited' | 'uncounted', () => Partial<Services>>
+  Record<'locked' | 'broken' | 'loading' | 'full' | 'stopping' | 'limited' | 'uncounted' | 'bare', () => Partial<Services>>
 > = {
   locked: () => ({
+    ...lifecycleOf('internal'),
     tenants: {
       isOpen: false,
       authenticate: (key) => {
@@ -59,14 +69,15 @@ const FRONTS: Readonly<
       },
     },
   }),
-  loading: () => ({ admission: new Admission({ waiting: new Crowd(), info: null }, 1) }),
-  full: () => ({ admission: new Admission({ waiting: new Crowd(), info: ready }, 0) }),
+  loading: () => ({ ...lifecycleOf('engine_unavailable'), admission: new Admission({ waiting: new Crowd(), info: null }, 1) }),
+  full: () => ({ ...lifecycleOf('queue_full'), admission: new Admission({ waiting: new Crowd(), info: ready }, 0) }),
   stopping: () => {
     const admission = new Admission({ waiting: new Crowd(), info: ready }, 1);
     admission.drain();
-    return { admission };
+    return { ...lifecycleOf('internal'), admission };
   },
   limited: () => ({ tenants: SLOW }),
+  bare: () => ({}),
   uncounted: () => ({
     tenants: SLOW,
     quotas: quotasOf({ use: () => Promise.reject(new Error('away')), close: () => undefined }),
@@ -75,12 +86,11 @@ const FRONTS: Readonly<
 
 type Front = keyof typeof FRONTS;
 
-const CONFIG = await loadConfig({ flags: {}, env: {}, folder: '.' });
-
 /** What routes are made of where nothing is computed. */
 export function partsOf(parts: Partial<Services>): Services {
   const given: Partial<Services> = {
     config: CONFIG,
+    lifecycle: null,
     backbone: 'none',
     template: null,
     quotas: quotasOf(null),
@@ -137,8 +147,11 @@ export class Stage {
         imageHosts: 'localhost:9',
         allowSources: 'hf://owner/model',
         sourceTimeoutMs: '2000',
+        store: path.join(folder, 'store'),
+        maxAdapterBytes: '300KB',
+        loraRoot: path.join(folder, 'adapters'),
       }),
-      start({ adapterCacheBytes: '1' }),
+      start({ adapterCacheBytes: '1', store: path.join(folder, 'tight'), loraRoot: path.join(folder, 'adapters') }),
     ]);
     const fronts = await Promise.all(
       (Object.keys(FRONTS) as Front[]).map(async (name) => [name, await listen(FRONTS[name]())] as const),
@@ -149,6 +162,11 @@ export class Stage {
   /** The URL of a route. */
   at(name: Name, route: string): string {
     return `${this.#urls.get(name)}${route}`;
+  }
+
+  /** An adapter of `main`, as it lies there. */
+  adapter(name: string): string {
+    return path.join(this.#folder, 'adapters', name);
   }
 
   /** The engine of `main`, to be killed. */

@@ -45,7 +45,7 @@ const PLAIN: Canvas = { columns: 100, rows: 40, colours: false, unicode: false }
 const HEADING = { url: 'http://127.0.0.1:8080', intervalSeconds: 2, time: '12:00:00', trouble: null };
 
 async function readingOf(metrics: Metrics, atMs: number): Promise<Reading> {
-  const text = await metrics.render(GAUGES, { queueLength: 3, adaptersRegistered: 3, maxBatch: 16, disk: null });
+  const text = await metrics.render(GAUGES, { queueLength: 3, adaptersRegistered: 3, maxBatch: 16, disk: null, storeBytes: 0 });
   return { atMs, exposition: new Exposition(text), adapters: ADAPTERS, backbone: 'scenes', unready: null };
 }
 

@@ -83,7 +83,7 @@ describe('what is asked', () => {
       safety_identifier: 's',
       prompt_cache_key: 'k',
     } satisfies Partial<OpenAI.ChatCompletionCreateParams>;
-    expect(chat(nothing)).toEqual(chat({}));
+    expect(chat(nothing)).toEqual({ ...chat({}), user: nothing.user });
     expect(chat(Object.fromEntries(Object.keys(nothing).map((key) => [key, null])))).toEqual(chat({}));
   });
 

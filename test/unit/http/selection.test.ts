@@ -20,7 +20,13 @@ const adapterOf = (name: string, prompt = '', seesImages = false): RegisteredAda
 /** A keeper that says what it holds. */
 function keeper(): Keeper & { readonly held: (() => void)[] } {
   const held: (() => void)[] = [];
-  return { tenant: ANYONE, signal: new AbortController().signal, held, keep: (release) => void held.push(release) };
+  return {
+    tenant: ANYONE,
+    stickyKey: 'k',
+    signal: new AbortController().signal,
+    held,
+    keep: (release) => void held.push(release),
+  };
 }
 
 /** A catalogue of folders, and of one name that comes from elsewhere when it is told to. */
@@ -95,13 +101,13 @@ describe('a blend', () => {
     const first = await select(catalogue, blend('a', 'late'), keeper());
     expect(first.fetchMs).toBe(7);
     adapters[0] = { ...adapterOf('a'), ref: { ...adapterOf('a').ref, digest: 'sha256:new' } };
-    const again = await reselect(catalogue, first.adapter, keeper());
+    const again = await reselect(catalogue, first.adapter, first.reference, keeper());
     expect([rescans(), mended]).toEqual([1, ['sha256:late']]);
     expect(again.adapter.name).toBe(first.adapter.name);
     expect(again.adapter.ref.digest).not.toBe(first.adapter.ref.digest);
     expect(adapterBody(again.adapter).blend?.map(({ digest }) => digest)).toEqual(['sha256:new', 'sha256:late']);
     adapters.shift();
-    await expect(reselect(catalogue, again.adapter, keeper())).rejects.toThrow(AppError);
+    await expect(reselect(catalogue, again.adapter, again.reference, keeper())).rejects.toThrow(AppError);
   });
 });
 

@@ -5,8 +5,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { locked } from '../../../src/hub/lock.js';
-import { HOST } from '../../../src/hub/owner.js';
+import { hold, locked } from '../../../src/tensor/lock.js';
+import { HOST } from '../../../src/tensor/owner.js';
 
 const OTHER_HOST = '00c0ffee';
 const ID = '00000000';
@@ -125,5 +125,49 @@ describe('is waited for', () => {
     const stopping = new AbortController();
     const onWait = (): void => stopping.abort(new Error('enough'));
     await expect(locked(place, async () => 'done', { onWait, signal: stopping.signal })).rejects.toThrow('enough');
+  });
+});
+
+describe('a lock that is kept', () => {
+  beforeEach(() => mkdir(path.dirname(place)));
+
+  it("is one holder's until it is released, whoever asks", async () => {
+    const first = await hold(place);
+    expect(first.isHeld).toBe(true);
+    expect(await hold(place)).toEqual({ isHeld: false, pid: process.pid });
+    if (first.isHeld) await first.release();
+    const second = await hold(place);
+    expect(second.isHeld).toBe(true);
+    if (second.isHeld) await second.release();
+    expect(await readdir(path.dirname(place))).toEqual([]);
+  });
+
+  it('of a living process is not taken, of a killed one at once', async () => {
+    const { pid, kill } = await living();
+    await leave(`${HOST}-${pid}-${ID}`);
+    expect(await hold(place)).toEqual({ isHeld: false, pid });
+    await kill();
+    const held = await hold(place);
+    expect(held.isHeld).toBe(true);
+    if (held.isHeld) await held.release();
+  });
+
+  it('of another machine is not known by a number, and free when it is old', async () => {
+    await leave(`${OTHER_HOST}-1-${ID}`);
+    expect(await hold(place)).toEqual({ isHeld: false, pid: undefined });
+    await leave(`${OTHER_HOST}-1-${ID}`, 120);
+    const held = await hold(place);
+    expect(held.isHeld).toBe(true);
+    if (held.isHeld) await held.release();
+  });
+
+  it('knows when another has taken it over, and leaves it to that one', async () => {
+    const held = await hold(place);
+    if (!held.isHeld) throw new Error('Expected a free lock');
+    expect(await held.isOurs()).toBe(true);
+    await leave(`${OTHER_HOST}-1-${ID}`);
+    expect(await held.isOurs()).toBe(false);
+    await held.release();
+    expect(await readFile(place, 'utf8')).toBe(`${OTHER_HOST}-1-${ID}`);
   });
 });
