@@ -22,6 +22,7 @@ const IMPORTS = {
   adapter: ['fairness/', 'backbone/', 'tensor/'],
   engine: ['runtime/', 'adapter/', 'backbone/', 'onnx/', 'tensor/'],
   serving: ['engine/', 'adapter/', 'backbone/backbone', 'backbone/manifest', 'backbone/tokenizer', 'fairness/', 'runtime/'],
+  finetuning: ['runtime/', 'images/format', 'images/refusal', 'training/', 'adapter/', 'tensor/'],
   http: [
     'serving/client',
     'serving/likelihood',
@@ -35,6 +36,7 @@ const IMPORTS = {
     'store/',
     'tenants/',
     'fairness/',
+    'finetuning/(?!process)',
     'config',
     'metrics',
     'tracing',
@@ -57,7 +59,7 @@ const TYPES = {
   images: ['backbone/vision/recipe'],
   serving: ['images/protocol', 'backbone/module', 'backbone/vision/recipe', 'tensor/'],
   http: ['adapter/', 'sources/library', 'backbone/manifest', 'backbone/template', 'backbone/tokenizer', 'backbone/vision/recipe'],
-  'metrics.ts': ['serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
+  'metrics.ts': ['finetuning/job', 'serving/protocol', 'sources/place', 'sources/supply', 'tenants/tenant'],
 };
 
 /** Packages that have one home: they can be replaced there, and no process loads them that must not. */
@@ -116,6 +118,13 @@ export default {
   forbidden: [
     ...table,
     ...homes,
+    {
+      name: 'trains-in-its-process',
+      comment: 'Of fine-tuning only the process that trains loads the trainer, and with it native code.',
+      severity: 'error',
+      from: { path: '^src/finetuning/', pathNot: '^src/finetuning/process\\.ts$' },
+      to: { path: '^src/training/' },
+    },
     {
       name: 'known-folders',
       comment: 'A new part of src needs a line in the import table.',

@@ -17,7 +17,8 @@ const MIN_MODULES = 20;
 const MAX_LINES = 400;
 
 /** The front end: it takes bytes from strangers and has to outlive every native crash. */
-const FRONT_END = /^src\/(http\/|hub\/|sources\/|store\/|tenants\/|(cli\/(main|serve)|config|metrics|tracing|traffic)\.ts$)/;
+const FRONT_END =
+  /^src\/(http\/|hub\/|sources\/|store\/|tenants\/|finetuning\/(?!process\.)|(cli\/(main|serve)|config|metrics|tracing|traffic)\.ts$)/;
 const NATIVE = /(^|node_modules\/)(onnxruntime-node|onnxruntime-common|sharp)(\/|$)/;
 
 /** Cruises `src` below `root` with the repository's rules. */

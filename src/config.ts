@@ -136,6 +136,13 @@ const SETTINGS = {
     ),
     default: 'open' as const,
   },
+  finetuning: {
+    ...optional(location('Folder of training files and fine-tuning jobs; without it nobody can fine-tune here')),
+    default: null,
+  },
+  maxTrainingBytes: { ...bytes('Training files of one tenant together'), default: 1024 ** 3 },
+  finetuningThreads: { ...integer(1, 1024, 'Threads that train one job'), default: 1 },
+  finetuningJobs: { ...integer(1, 64, 'Jobs that are trained at once'), default: 1 },
   drainMs: {
     ...integer(0, 3_600_000, 'Time for outstanding requests when the server is told to stop, in milliseconds'),
     default: 20_000,

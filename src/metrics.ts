@@ -6,6 +6,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from './errors.js';
+import type { FinalStatus, Status } from './finetuning/job.js';
 import type { EngineCounts, EngineGauges, FinishReason, GenerateResult } from './serving/protocol.js';
 import type { SourceKind } from './sources/place.js';
 import type { Failure } from './sources/supply.js';
@@ -18,6 +19,8 @@ const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 6
 const PART_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 /** From a small adapter next door to a large one far away. */
 const FETCH_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+/** From a handful of pictures to a day. */
+const JOB_SECONDS = [10, 30, 60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400];
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TOKENS = [1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
@@ -166,6 +169,11 @@ export class Metrics {
   );
   readonly #imageRestarts = this.#counter('image_process_restarts_total', 'Times an image process ended and was started again');
 
+  readonly #finetuningJobs = this.#gauge('finetuning_jobs', 'Fine-tuning jobs that are known, by state', ['state']);
+  readonly #finetuningSteps = this.#counter('finetuning_steps_total', 'Updates of fine-tuning jobs');
+  readonly #finetuningTokens = this.#counter('finetuning_tokens_total', 'Tokens that finished fine-tuning jobs learned from');
+  readonly #finetuningSeconds = this.#histogram('finetuning_job_seconds', 'Training of jobs', JOB_SECONDS, ['state']);
+
   readonly #adapterTraffic = new Traffic(ADAPTER_COUNTS);
   readonly #byAdapter = {
     requests: this.#counter('adapter_requests_total', 'Requests handed to the engine, by adapter', ['adapter']),
@@ -287,6 +295,17 @@ export class Metrics {
 
   adapterEvictedFromDisk(): void {
     this.#diskEvictions.inc();
+  }
+
+  finetuningJobs(counts: Readonly<Record<Status, number>>): void {
+    for (const [state, count] of Object.entries(counts)) this.#finetuningJobs.set({ state }, count);
+  }
+
+  readonly finetuningStep = (): void => this.#finetuningSteps.inc();
+
+  finetuningEnded(state: FinalStatus, seconds: number, tokens: number): void {
+    this.#finetuningSeconds.observe({ state }, seconds);
+    this.#finetuningTokens.inc(tokens);
   }
 
   /** Somebody wanted to publish an adapter. */

@@ -2,12 +2,11 @@
  * Loads adapters off the event loop: in threads of the same process, so that the arrays come back by transfer and not by copy.
  * A thread only runs our own JavaScript on bytes that it checks; native code that could take the process along is not in it.
  */
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { AdapterTarget } from '../backbone/module.js';
 import { AppError, type ErrorData } from '../errors.js';
 import type { AdapterRef, LoadedAdapter } from './adapter.js';
+import { startWorker } from './thread.js';
 
 export interface LoadCommand {
   readonly id: number;
@@ -96,7 +95,7 @@ class Thread {
   }
 
   #start(): Worker {
-    const worker = startWorker(this.#entry, this.#target);
+    const worker = startWorker(this.#entry, { workerData: this.#target, name: 'adapter-loader' });
     worker.on('message', (event: LoadEvent) => this.#settle(event));
     worker.on('error', (cause) => this.#end(worker, diedError(String(cause), cause)));
     worker.on('messageerror', (cause) => this.#end(worker, diedError(String(cause), cause)));
@@ -122,20 +121,6 @@ class Thread {
     for (const waiter of waiters) waiter.reject(error);
     void worker?.terminate();
   }
-}
-
-/**
- * Runs the entry as it lies beside this code: the built file, or its source where this file is source itself. tsx must then be
- * registered by hand: given as `--import`, it leaves threads other than the first alone.
- */
-function startWorker(entry: URL, target: AdapterTarget): Worker {
-  const options = { workerData: target, execArgv: [], name: 'adapter-loader' };
-  if (!import.meta.url.endsWith('.ts')) return new Worker(entry, options);
-  const source = entry.href.replace(/\.js$/, '.ts');
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx'));
-  const api = new URL('./esm/api/index.mjs', tsx).href;
-  const code = `import('${api}').then((tsx) => { tsx.register(); return import('${source}'); });`;
-  return new Worker(code, { ...options, eval: true });
 }
 
 function diedError(reason: string, cause?: unknown): AppError {

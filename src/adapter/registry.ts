@@ -97,6 +97,11 @@ export class AdapterRegistry {
     return registry;
   }
 
+  /** Absolute path. */
+  get folder(): string {
+    return this.#folder;
+  }
+
   /** Sorted by name. The same array until something changes. */
   list(): readonly RegisteredAdapter[] {
     return this.#list;

@@ -21,6 +21,7 @@ import type { SourceLibrary } from '../sources/library.js';
 import { openSources } from '../sources/open.js';
 import { OPEN, type Tenants } from '../tenants/tenants.js';
 import { openTracing } from '../tracing.js';
+import { checkFinetuning, createFinetuning } from './finetuning.js';
 import { openQuotas } from './quotas.js';
 import { openStore, startLifecycle } from './store.js';
 import { type Access, openAccess } from './tenants.js';
@@ -35,8 +36,12 @@ export interface RunningServer {
   /** Resolves when requests are welcome; rejects, after closing everything, where the backbone cannot be served. */
   readonly ready: Promise<{ readonly backbone: string; readonly adapters: number }>;
   readonly access: Pick<Access, 'words' | 'reload'>;
-  /** Process ids of the engine and the image processes, for operators and tests. */
-  readonly pids: { readonly engine: number | undefined; readonly images: readonly number[] };
+  /** Process ids of the engine, the image processes and those that train, for operators and tests. */
+  readonly pids: {
+    readonly engine: number | undefined;
+    readonly images: readonly number[];
+    readonly trainers: readonly number[];
+  };
   /** Refuses new requests, finishes outstanding ones within `drainMs`, ends all processes. */
   close(): Promise<void>;
 }
@@ -67,6 +72,7 @@ export async function startServer(
   const registry = await openAdapters(config.adapters);
   const store = await openStore(config);
   const catalogue = new Catalogue(registry ?? NO_ADAPTERS, sources, store);
+  checkFinetuning(config, store, registry);
 
   const { maxBatch, contextLength, threads, weights, weightsCache, adapterCacheBytes, visionCacheBytes, prefillTokens } = config;
   const engine = startEngine({
@@ -108,6 +114,7 @@ export async function startServer(
   const remoteImages = imageHosts && new RemoteImages({ hosts: imageHosts, maxBytes: maxImageBytes, timeoutMs: imageFetchMs });
   const admission = new Admission(engine, config.queueLimit);
   const lifecycle = store && startLifecycle(store, { config, engine, tokenizer, admission, metrics, log });
+  const finetuning = createFinetuning(config, { seesImages: processor !== null, lifecycle, registry, env, metrics, log });
   const imagesReady = () => imagesStarted && (images === null || images.pids.length > 0);
   const quotas = await openQuotas(config, metrics, log);
   const app = createApp({
@@ -121,6 +128,7 @@ export async function startServer(
     sources,
     lifecycle,
     tenants: access.tenants,
+    finetuning,
     quotas,
     tokenizer,
     template,
@@ -135,9 +143,9 @@ export async function startServer(
   const close = (drainMs: number): Promise<void> => {
     closing ??= (async () => {
       admission.drain();
-      await server?.drain(drainMs);
-      const parts = [images?.close(), registry?.close(), sources?.close(), store?.close(), access.close()];
-      await Promise.all([engine.close(0), ...parts]);
+      // What trains gets its time as requests do, and publishes nothing after that.
+      await Promise.all([server?.drain(drainMs), finetuning?.close()]);
+      await Promise.all([engine.close(0), images?.close(), registry?.close(), sources?.close(), access.close(), store?.close()]);
       await server?.drain(FAREWELL_MS);
       server?.close();
       await tracing?.close();
@@ -148,6 +156,7 @@ export async function startServer(
 
   try {
     server = await HttpServer.listen(app, config);
+    await finetuning?.start();
   } catch (error) {
     await close(0);
     throw error;
@@ -172,7 +181,7 @@ export async function startServer(
     ready,
     access,
     get pids() {
-      return { engine: engine.pid, images: images?.pids ?? [] };
+      return { engine: engine.pid, images: images?.pids ?? [], trainers: finetuning?.pids ?? [] };
     },
     close: () => close(config.drainMs),
   };

@@ -11,10 +11,10 @@ import { parseTrainOptions, plain, type TrainOptions } from '../training/options
 import { checkPlaces } from '../training/place.js';
 import { type Prepared, prepare } from '../training/prepare.js';
 import { PROJECTOR } from '../training/program.js';
-import { type Notes, publishAdapter, publishBackbone } from '../training/publish.js';
+import { release } from '../training/release.js';
 import { renderReport } from '../training/report/page.js';
 import type { Report, ReportSample } from '../training/report/report.js';
-import { CHECKPOINT_FILE, checkRunFolder, LOG_FILE, type RunResult, run, warmupOf } from '../training/run.js';
+import { CHECKPOINT_FILE, checkRunFolder, LOG_FILE, type RunResult, run } from '../training/run.js';
 import { Captioner } from './captioner.js';
 import { clock, Progress } from './progress.js';
 import { shellWord } from './shell.js';
@@ -110,7 +110,7 @@ async function conclude(prepared: Prepared, job: Job, result: RunResult): Promis
   const { options, runFolder, again } = job;
   const { progress, status, steps, failure } = result;
   const isDone = status === 'finished' || status === 'stopped early';
-  if (isDone) await publish(prepared, options, result);
+  if (isDone) await release(prepared, options, result);
   const samples = isDone && prepared.plan && prepared.store ? await sample(prepared, options) : [];
   const report = join(runFolder, REPORT_FILE);
   const lines = await readLog(join(runFolder, LOG_FILE));
@@ -128,36 +128,6 @@ async function conclude(prepared: Prepared, job: Job, result: RunResult): Promis
     `${prepared.plan ? 'adapter' : 'backbone'}  ${options.out}`,
     `report   ${report}`,
   ];
-}
-
-async function publish(
-  { backbone, plan, model, train, beginning }: Prepared,
-  options: TrainOptions,
-  { values, progress, steps }: RunResult,
-): Promise<void> {
-  const notes: Notes = {
-    task: options.task,
-    prompt: options.prompt,
-    dtype: options.dtype,
-    metrics: progress.best ? { validation_perplexity: Math.exp(progress.best.loss), best_step: progress.best.step } : {},
-    training: {
-      data: basename(options.data),
-      captions: train.sequences.count,
-      ...(beginning ? { from: `${beginning.name} ${beginning.digest}` } : {}),
-      steps: progress.step,
-      warmup: warmupOf(options, steps),
-      batch: options.batch,
-      accumulate: options.accumulate,
-      learning_rate: options.lr,
-      schedule: options.schedule,
-      dropout: options.dropout,
-      residual_dropout: options.residualDropout,
-      normalize: options.normalize,
-      seed: options.seed,
-    },
-  };
-  if (plan) await publishAdapter(options.out, backbone, plan, model.parameters, values, notes);
-  else await publishBackbone(options.out, backbone, model.parameters, values, notes);
 }
 
 /** Captions of held-out images (of images of the training data where none are held out) through the engine that serves. */

@@ -21,6 +21,8 @@ import { ChatParser } from './dialect.js';
 import { docsRoutes } from './docs.js';
 import { errorHandler } from './errors.js';
 import { exchangeOf, openExchange } from './exchange.js';
+import { fileRoutes } from './files.js';
+import { finetuningRoutes } from './finetuning.js';
 import { liveRoute, metricsRoute, readyRoute } from './health.js';
 import { lifecycleRoutes } from './lifecycle.js';
 import { loraRoutes } from './lora.js';
@@ -33,6 +35,9 @@ import { traceOf, workOf } from './record.js';
 import { type About, mount, type Route } from './route.js';
 import { RequestParser } from './schema.js';
 import type { Services } from './services.js';
+
+/** Routes whose times are those of generated text. */
+const GENERATING: ReadonlySet<string> = new Set(['/v1/captions', '/v1/completions', '/v1/chat/completions']);
 
 export function createApp(services: Services): Express {
   const app = express();
@@ -83,6 +88,8 @@ export function routes(services: Services): Route[] {
     get('/v1/adapters', 'tenant', adaptersAbout, adaptersRoute(services)),
     ...lifecycleRoutes(services),
     ...loraRoutes(services),
+    ...fileRoutes(services),
+    ...finetuningRoutes(services),
     get('/health/live', 'open', liveAbout, liveRoute),
     get('/health/ready', 'open', readyAbout, readyRoute(services)),
     get('/metrics', 'admin', metricsAbout, metricsRoute(services)),
@@ -117,7 +124,7 @@ function observe({ log, metrics, tracing, admission }: Services): RequestHandler
       const cancelled = error === undefined && !res.writableFinished;
       const outcome = cancelled ? 'cancelled' : (error?.code ?? 'ok');
       const status = cancelled ? 499 : (error?.status ?? res.statusCode);
-      metrics.request({ route, outcome, generating: req.method === 'POST', seconds: elapsedMs / 1000 });
+      metrics.request({ route, outcome, generating: GENERATING.has(route), seconds: elapsedMs / 1000 });
       if (tenantName) metrics.tenantRequest(tenantName, outcome);
       const isCall = route.startsWith('/v1/');
       const trace = isCall ? tracing?.record(traceOf(req, exchange, { status, outcome })) : undefined;

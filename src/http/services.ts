@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { ChatTemplate } from '../backbone/template.js';
 import type { Tokenizer } from '../backbone/tokenizer.js';
 import type { Config } from '../config.js';
+import type { Finetuning } from '../finetuning/finetuning.js';
 import type { ImageClient } from '../images/client.js';
 import type { RemoteImages } from '../images/remote.js';
 import type { Metrics } from '../metrics.js';
@@ -38,6 +39,8 @@ export interface Services {
   readonly catalogue: Catalogue;
   /** Adapters that come from elsewhere; null where there are none. */
   readonly sources: Pick<SourceLibrary, 'bytes' | 'maxBytes'> | null;
+  /** null where nobody can fine-tune here. */
+  readonly finetuning: Finetuning | null;
   /** null on a server without a store. */
   readonly lifecycle: Lifecycle | null;
   readonly tenants: Tenants;

@@ -237,7 +237,7 @@ function isErrorData(value: unknown): value is ErrorData {
 }
 
 /** The entry as it lies beside this code: the built file, or its source (run through tsx) where this file is source itself. */
-function locate(entry: URL): { entry: URL; execArgv: string[] } {
+export function locate(entry: URL): { readonly entry: URL; readonly execArgv: readonly string[] } {
   if (!import.meta.url.endsWith('.ts')) return { entry, execArgv: [] };
   const tsx = createRequire(import.meta.url).resolve('tsx');
   return { entry: new URL(entry.href.replace(/\.js$/, '.ts')), execArgv: ['--import', pathToFileURL(tsx).href] };

@@ -15,8 +15,9 @@ import type { BadRow, Example } from './data/example.js';
 import { stream } from './random.js';
 import { type FeatureStore, featureKey } from './store.js';
 
-/** A dataset is its owner's own: the limits only tell a mistake from an image. */
-const LIMITS: ImageLimits = { maxPixels: 200_000_000, timeoutMs: 60_000 };
+/** A dataset is its owner's own: these only tell a mistake from an image. */
+const MAX_PIXELS = 200_000_000;
+const TIMEOUT_MS = 60_000;
 /** Images that are read and decoded ahead of the encoder. */
 const AHEAD = 4;
 /** Changes with what the encoder's graph computes, or with the store's format. */
@@ -76,6 +77,7 @@ export async function encodeImages(
   options: {
     readonly views: readonly View[];
     readonly threads: number;
+    readonly maxPixels?: number;
     readonly signal?: AbortSignal;
     readonly onProgress?: (done: number, total: number) => void;
   },
@@ -83,7 +85,8 @@ export async function encodeImages(
   const bad: BadRow[] = [];
   const keys: string[][] = examples.map(() => []);
   const encoder = new LazyEncoder(part, options.threads);
-  const { views } = options;
+  const { views, maxPixels = MAX_PIXELS } = options;
+  const limits: ImageLimits = { maxPixels, timeoutMs: TIMEOUT_MS };
   let encoded = 0;
 
   /** Everything before the encoder: it runs ahead, while the encoder works on another image. */
@@ -93,7 +96,7 @@ export async function encodeImages(
       views.map(async ({ name, alteration }) => {
         const key = featureKey(bytes, name);
         if (store.has(key)) return { key, pixels: null };
-        return { key, pixels: (await decodePixels(bytes, part.recipe, LIMITS, alteration ?? undefined)).data };
+        return { key, pixels: (await decodePixels(bytes, part.recipe, limits, alteration ?? undefined)).data };
       }),
     );
   };

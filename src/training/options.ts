@@ -96,6 +96,7 @@ export const TRAIN_SETTINGS = {
   restart: { ...toggle('Begin again where the run folder holds an earlier run, whose checkpoint is lost'), default: false },
   run: { ...optional(location('Folder for checkpoints, log and report; default runs/NAME')), default: null },
   cache: { ...location('Folder in which encoded images are kept'), default: '.graft-cache' },
+  maxImagePixels: { ...integer(1, 1e9, 'Most pixels of an image, all its frames together'), default: 200_000_000 },
   maxTokens: {
     ...optional(integer(8, 1_048_576, 'Longest row, image included; default: what the checkpoint was made for, at most 512')),
     default: null,
@@ -134,6 +135,8 @@ const INDIFFERENT = new Set([
   'restart',
   'run',
   'cache',
+  // The digest of the data tells which images were taken.
+  'maxImagePixels',
   'strict',
   'samples',
   'task',

@@ -20,6 +20,7 @@ export interface PortionOptions {
   /** null for text alone. */
   readonly images: { readonly part: VisionPart; readonly store: FeatureStore; readonly views: readonly View[] } | null;
   readonly threads: number;
+  readonly maxPixels: number;
   readonly signal: AbortSignal;
   readonly onImages: (done: number) => void;
 }
@@ -29,10 +30,16 @@ export async function readPortion(
   examples: readonly Example[],
   options: PortionOptions,
 ): Promise<{ portion: Portion; bad: BadRow[] }> {
-  const { tokenizer, rows, images, threads, signal, onImages } = options;
+  const { tokenizer, rows, images, threads, maxPixels, signal, onImages } = options;
   const encoded =
     images &&
-    (await encodeImages(examples, images.part, images.store, { views: images.views, threads, signal, onProgress: onImages }));
+    (await encodeImages(examples, images.part, images.store, {
+      views: images.views,
+      threads,
+      maxPixels,
+      signal,
+      onProgress: onImages,
+    }));
   const usable = examples.flatMap((_, index) => (encoded && encoded.keys[index]?.length === 0 ? [] : [index]));
   const kept = usable.map((index) => examples[index] as Example);
   const { sequences, bad } = tokenize(kept, tokenizer, rows);

@@ -89,6 +89,7 @@ export async function prepare(options: TrainOptions, signal: AbortSignal, listen
         rows: { ...rows, captions },
         images: part && store && { part, store, views: viewsOf(augment) },
         threads: options.threads,
+        maxPixels: options.maxImagePixels,
         signal,
         onImages: (count) => listener.onImages?.(done + count, all.length),
       });

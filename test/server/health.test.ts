@@ -75,7 +75,7 @@ test('a backbone that cannot be served ends the start with its reason, and leave
   const config = await loadConfig({ flags: { ...tinyFlags(folder), contextLength: '4096' }, env: {}, folder });
   const broken = await startServer(config);
   await expect(broken.ready).rejects.toThrow('Expected a context length of at most 128');
-  expect(broken.pids).toEqual({ engine: undefined, images: [] });
+  expect(broken.pids).toEqual({ engine: undefined, images: [], trainers: [] });
   await expect(fetch(broken.url)).rejects.toThrow('fetch failed');
 });
 

@@ -65,6 +65,9 @@ function filled(): Metrics {
   metrics.adapterAsked(true);
   metrics.adapterAsked(false);
   metrics.adapterEvictedFromDisk();
+  metrics.finetuningJobs({ validating_files: 0, queued: 2, running: 1, succeeded: 5, failed: 0, cancelled: 0 });
+  metrics.finetuningStep();
+  metrics.finetuningEnded('succeeded', 42, 700);
   metrics.traffic('a', { requests: 1 });
   metrics.traffic('a', { firstTokens: 1, firstTokenSeconds: 0.25 });
   metrics.traffic('b', { generatedTokens: 7, misses: 1 });
@@ -108,6 +111,9 @@ describe('Metrics', () => {
       'graft_adapter_disk_hits_total 1',
       'graft_adapter_disk_misses_total 1',
       'graft_adapter_disk_evictions_total 1',
+      'graft_finetuning_steps_total 1',
+      'graft_finetuning_tokens_total 700',
+      'graft_finetuning_job_seconds_sum{state="succeeded"} 42',
       'graft_tenant_requests_total{tenant="acme",outcome="rate_limit_exceeded"} 1',
       'graft_tenant_tokens_total{tenant="acme",kind="image"} 64',
       'graft_tenant_tokens_total{tenant="acme",kind="prompt"} 2',
@@ -133,6 +139,7 @@ describe('Metrics', () => {
       'graft_adapters_resident 5',
       'graft_adapters_registered 12',
       'graft_adapter_leases 6',
+      'graft_finetuning_jobs{state="queued"} 2',
       'graft_requests_total{route="/v1/captions",outcome="queue_full"} 1',
       'graft_e2e_request_latency_seconds_count 1',
       'graft_time_to_first_token_seconds_count 1',

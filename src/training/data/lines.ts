@@ -5,6 +5,7 @@
 import { basename } from 'node:path';
 import { openFile, readFile } from '../../adapter/file.js';
 import { AppError } from '../../errors.js';
+import { splitLines } from '../../tensor/lines.js';
 
 /** A line with its place; `reason` instead of a text where it cannot be read. */
 export type Line =
@@ -13,7 +14,6 @@ export type Line =
 
 export const MAX_LINE_BYTES = 1024 ** 2;
 const CHUNK_BYTES = 256 * 1024;
-const NEWLINE = 0x0a;
 /** Drops a byte order mark. */
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
@@ -23,31 +23,11 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
  */
 export async function* readLines(path: string, blank = false): AsyncGenerator<Line> {
   const name = basename(path);
-  let number = 0;
-  let parts: Uint8Array[] = [];
-  let bytes = 0;
-  const add = (part: Uint8Array): void => {
-    bytes += part.byteLength;
-    if (bytes <= MAX_LINE_BYTES) parts.push(part);
-  };
-  const finish = (): Line | undefined => {
-    const line = lineOf(`${name}:${++number}`, parts, bytes);
-    parts = [];
-    bytes = 0;
-    return !blank && 'text' in line && line.text.trim() === '' ? undefined : line;
-  };
-  for await (const chunk of readChunks(path)) {
-    let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
-      add(chunk.subarray(start, end));
-      start = end + 1;
-      const line = finish();
-      if (line) yield line;
-    }
-    add(chunk.subarray(start));
+  for await (const line of splitLines(readChunks(path), MAX_LINE_BYTES)) {
+    const origin = `${name}:${line.number}`;
+    if (line.reason !== undefined) yield { origin, reason: line.reason };
+    else if (blank || line.text.trim() !== '') yield { origin, text: line.text, bytes: line.bytes };
   }
-  const last = finish();
-  if (last) yield last;
 }
 
 /** A whole file of UTF-8. Throws AppError `invalid_data` where it cannot be read, is larger than `maxBytes`, or is no UTF-8. */
@@ -71,17 +51,6 @@ async function* readChunks(path: string): AsyncGenerator<Uint8Array> {
     yield* file.handle.createReadStream({ highWaterMark: CHUNK_BYTES }) as AsyncIterable<Uint8Array>;
   } catch (error) {
     throw unreadable(path, error);
-  }
-}
-
-function lineOf(origin: string, parts: readonly Uint8Array[], bytes: number): Line {
-  if (bytes > MAX_LINE_BYTES)
-    return { origin, reason: `Expected a line of at most ${MAX_LINE_BYTES} bytes but received ${bytes}` };
-  try {
-    const text = utf8.decode(Buffer.concat(parts, bytes));
-    return { origin, text: text.endsWith('\r') ? text.slice(0, -1) : text, bytes };
-  } catch {
-    return { origin, reason: 'Expected UTF-8 but received other bytes' };
   }
 }
 

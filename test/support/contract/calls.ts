@@ -8,6 +8,7 @@ import { type Described, templateOf } from './contract.js';
 import { PUBLISHED_CALLS } from './published.js';
 import { partsOf, type Stage, TENANT_KEY } from './stage.js';
 import { TEXT_CALLS } from './text.js';
+import { TUNING_CALLS } from './tuning.js';
 
 export interface Ask {
   readonly url: string;
@@ -50,6 +51,7 @@ const pages = TABLE.filter(({ about }) => about.tag === 'page');
 export const CALLS: Readonly<Record<string, Calls>> = {
   ...TEXT_CALLS,
   ...PUBLISHED_CALLS,
+  ...TUNING_CALLS,
   'GET /v1/models': { replies: [get('/v1/models')] },
   'GET /v1/models/{name}': {
     replies: [get('/v1/models/tiny'), get('/v1/models/english')],
@@ -83,6 +85,8 @@ export const UNPROVOKED: readonly { readonly code: ErrorCode; readonly where?: R
   { code: 'images_unavailable', reason: 'the process would have to die at the right moment (crashes.test.ts tries)' },
   { code: 'adapter_changed', reason: 'the files would have to change twice, each time between a look and the next' },
   { code: 'disk_full', reason: 'the disk would have to be full' },
+  { code: 'adapter_too_large', where: /fine_tuning/, reason: 'a source would have to offer more than any test has' },
+  { code: 'deadline_exceeded', where: /fine_tuning/, reason: 'the time of a source is up before that of its request' },
 ];
 
 /** The errors that a route lists, but for those that cannot be provoked, each with how it comes; undefined where nobody knows. */

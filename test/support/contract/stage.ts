@@ -8,6 +8,8 @@ import { type RunningServer, startServer } from '../../../src/cli/serve.js';
 import { type ConfigKey, loadConfig } from '../../../src/config.js';
 import { AppError, type ErrorCode } from '../../../src/errors.js';
 import { Crowd } from '../../../src/fairness/crowd.js';
+import { Finetuning } from '../../../src/finetuning/finetuning.js';
+import { FolderPublisher } from '../../../src/finetuning/publisher.js';
 import { Admission } from '../../../src/http/admission.js';
 import { createApp } from '../../../src/http/app.js';
 import { Catalogue } from '../../../src/http/catalogue.js';
@@ -31,6 +33,24 @@ const SLOW: Tenants = {
 
 function quotasOf(shared: Store | null): Quotas {
   return new Quotas(new Quota({ shared, failure: 'closed' }), new Metrics());
+}
+
+/** Fine-tuning whose folder another server still has. */
+function waitingTuning(): Finetuning {
+  const settings = {
+    folder: 'nowhere',
+    backbone: 'none',
+    seesImages: true,
+    maxTrainingBytes: 1,
+    maxImageBytes: 1,
+    maxImagePixels: 1,
+    threads: 1,
+    jobs: 1,
+    env: {},
+  };
+  const nothing = () => undefined;
+  const publisher = new FolderPublisher('nowhere', () => Promise.resolve());
+  return new Finetuning(settings, publisher, { changed: nothing, stepped: nothing, ended: nothing, note: nothing });
 }
 
 const CONFIG = await loadConfig({ flags: {}, env: {}, folder: '.' });
@@ -69,12 +89,18 @@ const FRONTS: Readonly<
       },
     },
   }),
-  loading: () => ({ ...lifecycleOf('engine_unavailable'), admission: new Admission({ waiting: new Crowd(), info: null }, 1) }),
+  loading: () => ({
+    ...lifecycleOf('engine_unavailable'),
+    admission: new Admission({ waiting: new Crowd(), info: null }, 1),
+    finetuning: waitingTuning(),
+  }),
   full: () => ({ ...lifecycleOf('queue_full'), admission: new Admission({ waiting: new Crowd(), info: ready }, 0) }),
   stopping: () => {
     const admission = new Admission({ waiting: new Crowd(), info: ready }, 1);
     admission.drain();
-    return { ...lifecycleOf('internal'), admission };
+    const finetuning = waitingTuning();
+    void finetuning.close();
+    return { ...lifecycleOf('internal'), admission, finetuning };
   },
   limited: () => ({ tenants: SLOW }),
   bare: () => ({}),
@@ -94,6 +120,7 @@ export function partsOf(parts: Partial<Services>): Services {
     backbone: 'none',
     template: null,
     quotas: quotasOf(null),
+    finetuning: null,
     tenants: OPEN,
     admission: new Admission({ waiting: new Crowd(), info: null }, 1),
     catalogue: new Catalogue({ list: () => [], get: () => undefined, rescan: () => Promise.resolve() }, null),
@@ -147,6 +174,8 @@ export class Stage {
         imageHosts: 'localhost:9',
         allowSources: 'hf://owner/model',
         sourceTimeoutMs: '2000',
+        finetuning: path.join(folder, 'finetuning'),
+        maxTrainingBytes: '8MB',
         store: path.join(folder, 'store'),
         maxAdapterBytes: '300KB',
         loraRoot: path.join(folder, 'adapters'),

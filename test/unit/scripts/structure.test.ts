@@ -82,6 +82,15 @@ describe('the import table', () => {
     expect(await rules()).toEqual(['images-types']);
   });
 
+  it('lets of fine-tuning only its process load the trainer', async () => {
+    write({ 'src/training/run.ts': LEAF, 'src/finetuning/process.ts': importing('../training/run.js') });
+    expect(await rules()).toEqual([]);
+    write({ 'src/finetuning/queue.ts': importing('../training/run.js') });
+    expect(await rules()).toEqual(['trains-in-its-process']);
+    write({ 'src/finetuning/queue.ts': LEAF, 'src/http/user.ts': importing('../finetuning/process.js') });
+    expect(await rules()).toEqual(['http-imports']);
+  });
+
   it('refuses a folder that is not in the table', async () => {
     write({ 'src/utils/user.ts': importing('../errors.js'), 'src/errors.ts': LEAF });
     expect(await rules()).toEqual(['known-folders']);
