@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { ALONE } from '../src/fairness/turns.js';
 import type { SupervisedEngine } from '../src/serving/client.js';
 import { Checkpoint } from '../src/tensor/checkpoint.js';
 import { toFloat32 } from '../src/tensor/convert.js';
@@ -101,7 +102,13 @@ function memoryMb(engine: SupervisedEngine, field: string): number {
 /** Tokens/s of requests that run side by side. */
 async function rate(engine: SupervisedEngine, rows: number): Promise<number> {
   const promptIds = [1, ...Array.from({ length: 15 }, (_, index) => 3 + index * 13)];
-  const request = { adapter: null, promptIds, sampling: { ...GREEDY, maxTokens: Number(values.tokens) }, deadlineMs: null };
+  const request = {
+    ...ALONE,
+    adapter: null,
+    promptIds,
+    sampling: { ...GREEDY, maxTokens: Number(values.tokens) },
+    deadlineMs: null,
+  };
   let tokens = 0;
   const startMs = performance.now();
   const streams = Array.from({ length: rows }, () => engine.generate(null, [request], new AbortController().signal)).flat();

@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import type { AdapterRef } from '../src/adapter/adapter.js';
 import { digestFolder } from '../src/adapter/digest.js';
 import { writeAdapter } from '../src/adapter/write.js';
+import { ALONE } from '../src/fairness/turns.js';
 import { type SupervisedEngine, startEngine } from '../src/serving/client.js';
 import type { EngineCounts } from '../src/serving/protocol.js';
 import { randomDraft } from '../test/support/adapter.js';
@@ -94,7 +95,7 @@ async function load(engine: SupervisedEngine, mix: Mix, concurrency: number, tot
       const sentMs = performance.now();
       const [stream] = engine.generate(
         null,
-        [{ adapter: mix(request), promptIds, sampling, deadlineMs: null }],
+        [{ ...ALONE, adapter: mix(request), promptIds, sampling, deadlineMs: null }],
         new AbortController().signal,
       );
       let first = true;

@@ -8,10 +8,13 @@
  * Whoever asks for what is not there joins its claim, one a digest, in order of arrival. The size is known only after loading, so a
  * claim is loaded first (`maxConcurrentLoads` at a time: so many adapters may lie beside the bound) and then admitted, first come
  * first served, as releases make room. While a claim waits for room nobody takes an idle adapter past it: hits could starve it.
+ * Where tenants have claims, loads are started by turns: a hundred cold adapters of one tenant are not all before the one of another.
  */
 import { LRUCache } from 'lru-cache';
 import { AppError } from '../errors.js';
+import { ALONE, type Party, Turns } from '../fairness/turns.js';
 import type { AdapterRef, LoadedAdapter } from './adapter.js';
+import { abortError, tooLarge } from './refusal.js';
 
 export interface CacheOptions {
   /** Bound for the bytes of all resident adapters: idle, leased and pinned. */
@@ -81,6 +84,8 @@ interface Waiter {
 /** A digest that somebody wants and that is not theirs yet. */
 interface Claim {
   readonly ref: AdapterRef;
+  /** Who wants it: the load is everybody's turn. */
+  readonly parties: Map<string, Party>;
   readonly waiters: Set<Waiter>;
   /** Load it even if nobody waits. */
   prefetched: boolean;
@@ -106,6 +111,7 @@ export class AdapterCache {
   /** In order of arrival. */
   readonly #claims = new Map<string, Claim>();
   #startedClaims = 0;
+  readonly #turns = new Turns();
   /** A claim is loaded, wanted, and waits for room. */
   #blocked = false;
   /** Leases given past the blocked claim. */
@@ -134,7 +140,7 @@ export class AdapterCache {
    * for a task that does the same: take one lease a task, or set a deadline.
    * Throws AppError: the load's own; `adapter_too_large` where it can never fit; after an abort the signal's reason, or `cancelled`.
    */
-  async acquire(ref: AdapterRef, signal?: AbortSignal): Promise<Lease> {
+  async acquire(ref: AdapterRef, signal?: AbortSignal, party = ALONE): Promise<Lease> {
     if (signal?.aborted) throw abortError(signal);
     const lease = this.tryAcquire(ref);
     if (lease !== undefined) return lease;
@@ -142,7 +148,7 @@ export class AdapterCache {
     const failure = this.#rememberedFailure(ref.digest);
     if (failure !== undefined) throw failure;
     return new Promise<Lease>((resolve, reject) => {
-      const claim = this.#claim(ref);
+      const claim = this.#claim(ref, party);
       const settle = (outcome: () => void): void => {
         claim.waiters.delete(waiter);
         signal?.removeEventListener('abort', leave);
@@ -177,9 +183,9 @@ export class AdapterCache {
   }
 
   /** Starts loading what is not there, and keeps it as idle if there is room. Never throws; a failure is remembered. */
-  prefetch(ref: AdapterRef): void {
+  prefetch(ref: AdapterRef, party = ALONE): void {
     if (this.#held.has(ref.digest) || this.#idle.has(ref.digest) || this.#rememberedFailure(ref.digest) !== undefined) return;
-    this.#claim(ref).prefetched = true;
+    this.#claim(ref, party).prefetched = true;
     this.#pump();
   }
 
@@ -238,12 +244,13 @@ export class AdapterCache {
     return bytes;
   }
 
-  #claim(ref: AdapterRef): Claim {
+  #claim(ref: AdapterRef, { tenant, weight } = ALONE): Claim {
     let claim = this.#claims.get(ref.digest);
     if (claim === undefined) {
-      claim = { ref, waiters: new Set(), prefetched: false, started: false, loaded: undefined };
+      claim = { ref, parties: new Map(), waiters: new Set(), prefetched: false, started: false, loaded: undefined };
       this.#claims.set(ref.digest, claim);
     }
+    claim.parties.set(tenant, { tenant, weight });
     return claim;
   }
 
@@ -301,14 +308,20 @@ export class AdapterCache {
     for (const waiter of claim.waiters) waiter.grant(this.#lease(resident, false));
   }
 
-  /** Starts loads, in order, while there are places: those that somebody waits for before mere prefetches. */
+  /** Starts loads, each tenant in its turn and its own in order, while there are places: those that somebody waits for before mere prefetches. */
   #start(wanted: boolean): void {
-    for (const claim of this.#claims.values()) {
-      if (this.#startedClaims >= this.#options.maxConcurrentLoads) return;
-      if (claim.started || this.#isWanted(claim) !== wanted || this.#idle.has(claim.ref.digest)) continue;
-      claim.started = true;
+    while (this.#startedClaims < this.#options.maxConcurrentLoads) {
+      const wishes = [...this.#claims.values()].flatMap((claim) => {
+        if (claim.started || this.#isWanted(claim) !== wanted || this.#idle.has(claim.ref.digest)) return [];
+        return Array.from(claim.parties.values(), (party) => ({ ...party, claim }));
+      });
+      this.#turns.advance(wishes);
+      const next = this.#turns.first(wishes);
+      if (!next) return;
+      this.#turns.charge(next, 1);
+      next.claim.started = true;
       this.#startedClaims++;
-      void this.#run(claim);
+      void this.#run(next.claim);
     }
   }
 
@@ -384,17 +397,4 @@ export class AdapterCache {
     };
     return { adapter: resident.adapter, hit, release };
   }
-}
-
-function tooLarge({ name, bytes }: LoadedAdapter, maxBytes: number, pinnedBytes: number): AppError {
-  const room = pinnedBytes > 0 ? `${maxBytes} bytes of cache, ${pinnedBytes} of them pinned,` : `${maxBytes} bytes of cache`;
-  return new AppError('adapter_too_large', `Expected adapter ${name} to fit into ${room} but received ${bytes} bytes`);
-}
-
-/** A reason that already says why (a deadline) is kept. */
-function abortError(signal: AbortSignal | undefined): AppError {
-  const reason: unknown = signal?.reason;
-  return reason instanceof AppError
-    ? reason
-    : new AppError('cancelled', 'The wait for an adapter was cancelled', { cause: reason });
 }

@@ -4,6 +4,7 @@
  * Rows 0 ... count − 1 are always the running ones, so a step is a run over a prefix of the cache. A request that joins takes the next rows;
  * where one leaves, the last row moves into the hole. A step decodes the running rows first and then prefills those that join, so that
  * nobody's next token waits for somebody else's prompt. Every row's numbers depend on its own tokens and adapter alone.
+ * A member may rest for a step: its rows go behind those that step, and keep what they hold.
  */
 import type { LoadedAdapter } from '../adapter/adapter.js';
 import { AppError } from '../errors.js';
@@ -34,6 +35,8 @@ export interface Outcome<M extends Member> {
   readonly failed: { readonly member: M; readonly error: AppError }[];
   decodedRows: number;
   prefilledTokens: number;
+  /** How long the prompts took. */
+  prefillMs: number;
 }
 
 interface Row<M> {
@@ -70,6 +73,11 @@ export class Batch<M extends Member> {
     return this.#decoder.kv.shape.rows - reserved;
   }
 
+  /** From the oldest to the newest. */
+  get running(): Iterable<M> {
+    return this.#members.keys();
+  }
+
   /** Tokens held by running rows. */
   get usedTokens(): number {
     return this.#rows.reduce((total, { length }) => total + length, 0);
@@ -81,19 +89,24 @@ export class Batch<M extends Member> {
     this.#release(member);
   }
 
-  /** One token for every running sequence, and the first one for each of `joining`. A failure costs only the members that it concerns. */
-  async step(joining: readonly M[]): Promise<Outcome<M>> {
+  /**
+   * One token for every running sequence but those of members that rest, and the first one for each of `joining`. A failure costs only the members
+   * that it concerns.
+   */
+  async step(joining: readonly M[], resting: ReadonlySet<M> = new Set()): Promise<Outcome<M>> {
+    const stepping = this.#arrange(resting);
     const outcome: Outcome<M> = {
       emitted: [],
       started: [],
       finished: [],
       failed: [],
-      decodedRows: this.#rows.length,
+      decodedRows: stepping,
       prefilledTokens: 0,
+      prefillMs: 0,
     };
     this.#stepping = true;
     try {
-      if (this.#rows.length > 0) await this.#decode(outcome);
+      if (stepping > 0) await this.#decode(stepping, outcome);
       if (joining.length > 0) await this.#prefill(joining, outcome);
     } finally {
       this.#stepping = false;
@@ -101,13 +114,38 @@ export class Batch<M extends Member> {
     return outcome;
   }
 
-  async #decode(outcome: Outcome<M>): Promise<void> {
-    const members = [...this.#members.keys()];
+  /** Puts the rows of those that rest behind the others, and counts the others. */
+  #arrange(resting: ReadonlySet<M>): number {
+    const count = this.#rows.filter(({ member }) => !resting.has(member)).length;
+    let behind = count;
+    for (let front = 0; front < count; front++) {
+      if (!resting.has((this.#rows[front] as Row<M>).member)) continue;
+      while (resting.has((this.#rows[behind] as Row<M>).member)) behind++;
+      this.#swap(front, behind);
+    }
+    return count;
+  }
+
+  #swap(one: number, other: number): void {
+    const [first, second] = [this.#rows[one] as Row<M>, this.#rows[other] as Row<M>];
+    this.#decoder.kv.swap(one, other, Math.max(first.length, second.length));
+    this.#rows[one] = second;
+    this.#rows[other] = first;
+    const own = this.#members.get(first.member) as number[];
+    const others = this.#members.get(second.member) as number[];
+    const [at, otherAt] = [own.indexOf(one), others.indexOf(other)];
+    own[at] = other;
+    others[otherAt] = one;
+  }
+
+  /** Steps the first so many rows: all of a member's or none. */
+  async #decode(stepping: number, outcome: Outcome<M>): Promise<void> {
+    const rows = this.#rows.slice(0, stepping);
+    const members = [...this.#members.keys()].filter((member) => (this.#members.get(member)?.[0] ?? 0) < stepping);
     try {
-      const logits = await this.#decoder.decode(
-        this.#rows.map(({ member, tokenId, length }) => ({ adapter: member.adapter, tokenId, length })),
-      );
-      for (const row of this.#rows) row.length++;
+      const entries = this.#rows.map(({ member, tokenId, length }) => ({ adapter: member.adapter, tokenId, length }));
+      const logits = await this.#decoder.decode(entries.slice(0, stepping), entries.slice(stepping));
+      for (const row of rows) row.length++;
       this.#draw(members, logits, outcome);
     } catch (error) {
       this.#fail(members, error, outcome);
@@ -116,8 +154,10 @@ export class Batch<M extends Member> {
 
   async #prefill(joining: readonly M[], outcome: Outcome<M>): Promise<void> {
     const first = this.#rows.length;
+    const startMs = performance.now();
     try {
       const logits = await this.#decoder.prefill(first, joining);
+      outcome.prefillMs = performance.now() - startMs;
       joining.forEach((member, index) => {
         const length = member.promptIds.length + member.imageTokens;
         this.#rows.push({ member, tokenId: 0, length });

@@ -116,10 +116,11 @@ export class Decoder {
     );
   }
 
-  /** One step of the first rows; logits of each. */
-  async decode(rows: readonly DecodeRow[]): Promise<Float32Array[]> {
+  /** One step of the first rows; logits of each. `resting`: the rows behind them, which keep what they have. */
+  async decode(rows: readonly DecodeRow[], resting: readonly DecodeRow[] = []): Promise<Float32Array[]> {
+    const all = [...rows, ...resting];
     // These are all the rows there are: one that was very long and has left slows them down no longer.
-    this.kv.shrink(Math.max(...rows.map(({ length }) => length + 1)), rows.length);
+    this.kv.shrink(Math.max(...all.map(({ length }) => length + 1)), all.length);
     const logits = await this.#run(this.#decodeBank, {
       firstRow: 0,
       adapters: rows.map(({ adapter }) => adapter),
@@ -127,7 +128,7 @@ export class Decoder {
       ids: BigInt64Array.from(rows, ({ tokenId }) => BigInt(tokenId)),
       starts: rows.map(({ length }) => length),
       lengths: rows.map(({ length }) => length + 1),
-      keep: rows.length,
+      keep: all.length,
       imageEmbeddings: new Float32Array(0),
       imagePositions: new BigInt64Array(0),
       logitPositions: BigInt64Array.from(rows.flatMap((_, row) => [BigInt(row), 0n])),

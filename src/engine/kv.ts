@@ -110,6 +110,20 @@ export class KvCache {
     }
   }
 
+  /** Has two rows change places, as far as `length` tokens. */
+  swap(one: number, other: number, length: number): void {
+    const { kvHeads, headDim } = this.shape;
+    for (const buffer of this.#buffers) {
+      for (let head = 0; head < kvHeads; head++) {
+        const offset = head * this.#capacity * headDim;
+        const [first, second] = [one * this.#rowSize + offset, other * this.#rowSize + offset];
+        const kept = buffer.slice(first, first + length * headDim);
+        buffer.copyWithin(first, second, second + length * headDim);
+        buffer.set(kept, second);
+      }
+    }
+  }
+
   #capacityFor(length: number): number {
     let capacity = Math.min(SMALLEST_CAPACITY, this.shape.maxLength);
     while (capacity < length) capacity = Math.min(capacity * 2, this.shape.maxLength);

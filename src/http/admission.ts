@@ -1,17 +1,18 @@
 /**
  * Who may come in. A request that would only wait is told so at once, before its body is read: a short queue keeps answers fast,
- * and the images of refused requests never take memory.
+ * and the images of refused requests never take memory. A queue that one tenant has filled still has room for others: each up to its share of it.
  */
 import type { NextFunction, Request, Response } from 'express';
 import { AppError } from '../errors.js';
+import { Crowd, hasRoom } from '../fairness/crowd.js';
 import type { EngineClient } from '../serving/protocol.js';
-import { exchangeOf } from './exchange.js';
+import { exchangeOf, partyOf } from './exchange.js';
 
 export class Admission {
   readonly #engine: Pick<EngineClient, 'waiting' | 'info'>;
   readonly #queueLimit: number;
   /** Requests whose body or image is still being read. */
-  #arriving = 0;
+  readonly #arriving = new Crowd();
   #draining = false;
 
   constructor(engine: Pick<EngineClient, 'waiting' | 'info'>, queueLimit: number) {
@@ -21,7 +22,7 @@ export class Admission {
 
   /** Requests that wait, here or in the engine. */
   get queueLength(): number {
-    return this.#arriving + this.#engine.waiting;
+    return this.#arriving.size + this.#engine.waiting.size;
   }
 
   get draining(): boolean {
@@ -39,19 +40,21 @@ export class Admission {
       throw new AppError('shutting_down', 'The server is shutting down: please send this request elsewhere, or again');
     if (this.#engine.info === null)
       throw new AppError('engine_unavailable', 'The engine is still loading its backbone: please retry');
-    if (this.queueLength >= this.#queueLimit) {
+    const exchange = exchangeOf(res);
+    const party = partyOf(exchange.tenant);
+    if (!hasRoom(party, this.#queueLimit, [this.#arriving, this.#engine.waiting])) {
       throw new AppError(
         'queue_full',
         `Expected fewer than ${this.#queueLimit} waiting requests but there are ${this.queueLength}: please retry later`,
       );
     }
-    this.#arriving++;
+    this.#arriving.add(party);
     let counted = true;
     const arrived = (): void => {
-      if (counted) this.#arriving--;
+      if (counted) this.#arriving.remove(party);
       counted = false;
     };
-    exchangeOf(res).arrived = arrived;
+    exchange.arrived = arrived;
     res.once('close', arrived);
     next();
   };

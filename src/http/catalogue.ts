@@ -9,6 +9,7 @@ import type { NamedSource, SourceLibrary } from '../sources/library.js';
 import { parseReference, type Reference } from '../store/reference.js';
 import type { AdapterStore, StoredAdapter } from '../store/store.js';
 import type { Tenant } from '../tenants/tenant.js';
+import { partyOf } from './exchange.js';
 
 /** The part of the registry that requests need; a server without an adapters folder has an empty one. */
 export type AdapterDirectory = Pick<AdapterRegistry, 'list' | 'get' | 'rescan'>;
@@ -115,9 +116,11 @@ export class Catalogue {
   /** From elsewhere, or from the folder. */
   async #found(name: string, keeper: Keeper): Promise<Omit<SelectedAdapter, 'reference'> | undefined> {
     if (this.#sources?.knows(name)) {
-      const { adapter, fetchMs, release } = await this.#sources.acquire(name, keeper.signal).catch((error: unknown) => {
-        throw error instanceof AppError && error.code === 'adapter_not_found' ? unknownAdapter(name) : error;
-      });
+      const { adapter, fetchMs, release } = await this.#sources
+        .acquire(name, keeper.signal, partyOf(keeper.tenant))
+        .catch((error: unknown) => {
+          throw error instanceof AppError && error.code === 'adapter_not_found' ? unknownAdapter(name) : error;
+        });
       keeper.keep(release);
       return { adapter, fetchMs };
     }

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { NextFunction, Request, Response } from 'express';
 import { AppError } from '../errors.js';
+import type { Party } from '../fairness/turns.js';
 import type { Tenant } from '../tenants/tenant.js';
 import type { Part, Stage } from '../tracing.js';
 
@@ -74,6 +75,11 @@ export class Exchange {
   get elapsedMs(): number {
     return performance.now() - this.startMs;
   }
+}
+
+/** What the parts that share something among tenants need to know of one. */
+export function partyOf({ name, weight }: Tenant): Party {
+  return { tenant: name, weight };
 }
 
 /** Express middleware, first of all: every reply has an x-request-id, the client's own where it is well-formed. */

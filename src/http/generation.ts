@@ -18,6 +18,7 @@ import type {
   TokenLogprobs,
 } from '../serving/protocol.js';
 import { TextStream } from '../serving/text.js';
+import { partyOf } from './exchange.js';
 import { noteFirstToken, noteGenerated, noteHandedOver, noteTokens } from './note.js';
 import type { Charge, Used } from './quotas.js';
 import type { Ask } from './schema.js';
@@ -262,6 +263,7 @@ function encode(tokenizer: Tokenizer, prompt: string, isWhole: boolean): number[
 
 function inputOf(services: Services, { sampling }: Ask, scope: Scope, target: Target): GenerateInput {
   return {
+    ...partyOf(scope.tenant),
     adapter: target.adapter?.ref ?? null,
     promptIds: promptIdsOf(services, target),
     sampling,

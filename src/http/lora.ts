@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { AppError, type ErrorCode } from '../errors.js';
 import { isBelow, takeFolder } from '../store/copy.js';
 import { isName, NAME_FORM } from '../store/reference.js';
-import { exchangeOf } from './exchange.js';
+import { exchangeOf, partyOf } from './exchange.js';
 import { checkFree, lifecycleOf, note } from './lifecycle.js';
 import { bodyOf, jsonBody } from './multipart.js';
 import type { About, Route } from './route.js';
@@ -84,7 +84,7 @@ async function load(services: Services, req: Request, res: Response): Promise<st
     const { version } = await publisher.publish(publication, (intake) => takeFolder(folder, root, intake));
     note(services, res, name, 'publish', { version: version.version, digest: version.digest });
     const { adapter } = await catalogue.select(name, scope);
-    engine.prefetch([adapter.ref]);
+    engine.prefetch(partyOf(scope.tenant), [adapter.ref]);
     return `Success: LoRA adapter '${name}' added successfully.`;
   } finally {
     scope.end();

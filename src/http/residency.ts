@@ -4,7 +4,7 @@ import type { AdapterRef } from '../adapter/adapter.js';
 import type { EngineClient } from '../serving/protocol.js';
 import { serving } from '../store/entry.js';
 import type { AdapterStore } from '../store/store.js';
-import type { Exchange } from './exchange.js';
+import { type Exchange, partyOf } from './exchange.js';
 import { Scope } from './scope.js';
 import type { Services } from './services.js';
 
@@ -21,7 +21,7 @@ export async function preload(services: Services, exchange: Exchange, reference:
     const references = entry ? serving(entry).map((version) => `${reference}@${version}`) : [reference];
     const selected = await Promise.all(references.map((one) => catalogue.select(one, scope)));
     const refs = selected.map(({ adapter }) => adapter.ref);
-    engine.prefetch(refs);
+    engine.prefetch(partyOf(scope.tenant), refs);
     const startedMs = performance.now();
     while (!scope.signal.aborted) {
       const { resident } = await engine.report(PRELOAD_MS);

@@ -4,7 +4,7 @@ import { AppError } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
 import type { EngineInfo, Timings } from '../serving/protocol.js';
 import type { Tenant } from '../tenants/tenant.js';
-import type { Exchange } from './exchange.js';
+import { type Exchange, partyOf } from './exchange.js';
 import { Generation, promptIdsOf, type Target } from './generation.js';
 import { pictureBytes } from './picture.js';
 import type { Ask } from './schema.js';
@@ -40,14 +40,18 @@ export async function submit(
       throw new AppError('invalid_request', `image: Expected a text request: backbone ${backbone} has no vision encoder`, {
         param: 'image',
       });
+    const party = partyOf(scope.tenant);
     // Adapters load while the image is decoded.
-    engine.prefetch(targets.flatMap(({ adapter }) => adapter?.ref ?? []));
+    engine.prefetch(
+      party,
+      targets.flatMap(({ adapter }) => adapter?.ref ?? []),
+    );
     const readMs = performance.now();
     const bytes = await pictureBytes(services, image, scope.signal);
     quotas.weigh(exchange.tenant, bytes.length);
     const decodeMs = performance.now();
     exchange.spent('image read', decodeMs - readMs);
-    const pixels = await images.decode(bytes, scope.signal);
+    const pixels = await images.decode(bytes, scope.signal, party);
     exchange.spent('image decode', performance.now() - decodeMs);
     return Generation.submit(services, ask, scope, charge, ownPixels(pixels, scope.tenant), targets);
   } catch (error) {

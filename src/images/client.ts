@@ -3,10 +3,12 @@
  *
  * A process is given few images at a time, and the rest wait here: what dies with a process is then little, memory is bounded, and the time
  * limit of an image starts when it really is worked on. An image whose process dies is not tried again, since it may be what killed it.
+ * Tenants take turns, by bytes; and one that has nothing inside need not wait until another's large image is done.
  */
 import { setImmediate as macrotask } from 'node:timers/promises';
 import type { PixelRecipe } from '../backbone/vision/recipe.js';
 import { AppError } from '../errors.js';
+import { ALONE, type Party, Turns } from '../fairness/turns.js';
 import { SupervisedChild } from '../runtime/child.js';
 import type { ImageCommand, ImageEvent, ImageLimits, Pixels } from './protocol.js';
 import { tooSlow } from './refusal.js';
@@ -15,7 +17,7 @@ export interface ImageClientOptions {
   readonly processes: 1 | 2;
   readonly recipe: PixelRecipe;
   readonly limits: ImageLimits;
-  /** Images that may wait; one more is refused with `queue_full`. */
+  /** Images of a tenant that may wait; one more is refused with `queue_full`. */
   readonly maxWaiting: number;
   /** The image processes' whole environment. Empty unless given: nothing that decodes strangers' bytes needs to know a secret. */
   readonly env?: Readonly<Record<string, string>>;
@@ -23,13 +25,15 @@ export interface ImageClientOptions {
 
 /** Decodes under way in one process: enough to keep its thread pool busy while it receives the next bytes. */
 const DECODES_A_PROCESS = 2;
+/** One more for tenants that have none under way. */
+const DECODES_OF_OTHERS = 3;
 /** Bytes of one message: a larger one would hold up the event loop while it is copied. */
 const MESSAGE_BYTES = 1024 ** 2;
 const READY_TIMEOUT_MS = 30_000;
 /** Shorter than the engine's: an image process holds nothing that takes time to load, and one hostile image after another kills it. */
 const BACKOFF = { firstMs: 100, capMs: 1_000, forgetAfterMs: 10_000 };
 
-interface Decode {
+interface Decode extends Party {
   readonly id: number;
   readonly bytes: Uint8Array;
   /** Ends the decode for its caller; only the first call counts. */
@@ -37,6 +41,7 @@ interface Decode {
 }
 
 interface Running {
+  readonly tenant: string;
   readonly settle: Decode['settle'];
   readonly timer: NodeJS.Timeout;
 }
@@ -52,6 +57,7 @@ export class ImageClient {
   readonly #options: ImageClientOptions;
   readonly #slots: readonly Slot[];
   readonly #waiting = new Map<number, Decode>();
+  readonly #turns = new Turns();
   readonly #restartListeners: ((reason: string) => void)[] = [];
   #nextId = 0;
   #closed = false;
@@ -92,8 +98,8 @@ export class ImageClient {
    * `image_too_large`), with `queue_full`, with `images_unavailable` where its process died or none can be started, or with `cancelled`
    * (or the signal's own AppError) on abort; a native decode that is under way then ends unheard.
    */
-  decode(bytes: Uint8Array, signal?: AbortSignal): Promise<Pixels> {
-    const refusal = this.#refusal(signal);
+  decode(bytes: Uint8Array, signal?: AbortSignal, { tenant, weight } = ALONE): Promise<Pixels> {
+    const refusal = this.#refusal(tenant, signal);
     if (refusal) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
@@ -107,7 +113,7 @@ export class ImageClient {
         settle(cancelled(signal));
       };
       signal?.addEventListener('abort', abort);
-      this.#waiting.set(id, { id, bytes, settle });
+      this.#waiting.set(id, { tenant, weight, id, bytes, settle });
       this.#pump();
     });
   }
@@ -143,14 +149,14 @@ export class ImageClient {
   }
 
   /** Why an image cannot be taken now, or null. */
-  #refusal(signal: AbortSignal | undefined): AppError | null {
+  #refusal(tenant: string, signal: AbortSignal | undefined): AppError | null {
     if (this.#closed) return closing();
     if (signal?.aborted) return cancelled(signal);
     const down = this.#downMs();
     if (down > 0) return unavailable(down);
     const { maxWaiting } = this.#options;
-    const full = this.#waiting.size >= maxWaiting && !this.#free();
-    return full
+    const own = [...this.#waiting.values()].filter((decode) => decode.tenant === tenant);
+    return own.length >= maxWaiting && !this.#slotFor(tenant)
       ? new AppError('queue_full', `Too many images are waiting (${maxWaiting}); retry later`, { retryAfterS: 1 })
       : null;
   }
@@ -160,29 +166,33 @@ export class ImageClient {
     return Math.min(...this.#slots.map((slot) => slot.downMs));
   }
 
-  /** The ready process with the least to do, if it may be given more. */
-  #free(): Slot | undefined {
+  /** The ready process with the least to do, if it may be given more by this tenant. */
+  #slotFor(tenant: string): Slot | undefined {
     const [least] = this.#slots.filter(({ child }) => child.ready).sort((a, b) => a.running.size - b.running.size);
-    return least && least.running.size < DECODES_A_PROCESS ? least : undefined;
+    const isInside = this.#slots.some(({ running }) => [...running.values()].some((one) => one.tenant === tenant));
+    return least && least.running.size < (isInside ? DECODES_A_PROCESS : DECODES_OF_OTHERS) ? least : undefined;
   }
 
   #pump(): void {
-    for (const decode of this.#waiting.values()) {
-      const slot = this.#free();
-      if (!slot) return;
+    for (;;) {
+      this.#turns.advance(this.#waiting.values());
+      const decode = this.#turns.first([...this.#waiting.values()].filter(({ tenant }) => this.#slotFor(tenant) !== undefined));
+      const slot = decode && this.#slotFor(decode.tenant);
+      if (!decode || !slot) return;
       this.#waiting.delete(decode.id);
+      this.#turns.charge(decode, decode.bytes.length + 1);
       this.#run(slot, decode);
     }
   }
 
-  #run(slot: Slot, { id, bytes, settle }: Decode): void {
+  #run(slot: Slot, { tenant, id, bytes, settle }: Decode): void {
     const { limits } = this.#options;
     // The process has a time limit of its own; a native call that does not heed it is stopped with its process.
     const timer = setTimeout(() => {
       settle(tooSlow(limits));
       slot.child.kill(`a decode took more than ${2 * limits.timeoutMs} ms`);
     }, 2 * limits.timeoutMs);
-    slot.running.set(id, { settle, timer });
+    slot.running.set(id, { tenant, settle, timer });
     void this.#send(slot, id, bytes);
   }
 

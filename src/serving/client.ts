@@ -4,6 +4,8 @@
  */
 import type { AdapterRef } from '../adapter/adapter.js';
 import { AppError } from '../errors.js';
+import { Crowd } from '../fairness/crowd.js';
+import type { Party } from '../fairness/turns.js';
 import type { Pixels } from '../images/protocol.js';
 import { SupervisedChild } from '../runtime/child.js';
 import type {
@@ -38,6 +40,7 @@ export interface EngineOptions {
 }
 
 interface Outstanding {
+  readonly party: Party;
   readonly stream: EventStream;
   started: boolean;
   readonly onSettled: () => void;
@@ -88,7 +91,7 @@ export class SupervisedEngine implements EngineClient {
   readonly #loadedListeners: ((event: LoadedEvent) => void)[] = [];
   readonly #restartListeners: ((reason: string) => void)[] = [];
   #onDrained: (() => void) | undefined;
-  #waiting = 0;
+  readonly waiting = new Crowd();
   info: EngineInfo | null = null;
   state: EngineClient['state'] = 'starting';
   /** The first `ready`; rejects with the engine's own error where the backbone cannot be served. */
@@ -113,10 +116,6 @@ export class SupervisedEngine implements EngineClient {
       this.#held = [];
       this.#failAll(AppError.from(error));
     });
-  }
-
-  get waiting(): number {
-    return this.#waiting;
   }
 
   get outstanding(): number {
@@ -145,10 +144,11 @@ export class SupervisedEngine implements EngineClient {
       if (--open === 0) signal.removeEventListener('abort', onAbort);
     };
     const numbered = requests.map((request) => ({ ...request, id: this.#nextId++ }));
-    const streams = numbered.map(({ id }) => {
+    const streams = numbered.map(({ id, tenant, weight }) => {
+      const party = { tenant, weight };
       const stream = new EventStream(() => this.#abandon(id));
-      this.#outstanding.set(id, { stream, started: false, onSettled });
-      this.#waiting++;
+      this.#outstanding.set(id, { party, stream, started: false, onSettled });
+      this.waiting.add(party);
       return stream;
     });
     this.#send({ type: 'generate', image, requests: numbered });
@@ -157,9 +157,9 @@ export class SupervisedEngine implements EngineClient {
     return streams;
   }
 
-  prefetch(adapters: readonly AdapterRef[]): void {
+  prefetch(party: Party, adapters: readonly AdapterRef[]): void {
     // Only a hint: worth nothing to a process that is not there, which will load what the requests themselves name.
-    if (adapters.length > 0) this.#child.send({ type: 'prefetch', adapters });
+    this.#child.send({ type: 'prefetch', party, adapters });
   }
 
   pin(adapter: AdapterRef, pinned: boolean): void {
@@ -258,7 +258,7 @@ export class SupervisedEngine implements EngineClient {
     const entry = this.#outstanding.get(id);
     if (!entry || entry.started) return;
     entry.started = true;
-    this.#waiting--;
+    this.waiting.remove(entry.party);
     entry.stream.push({ type: 'started', start });
   }
 
@@ -266,7 +266,7 @@ export class SupervisedEngine implements EngineClient {
     const entry = this.#outstanding.get(id);
     if (!entry) return;
     this.#outstanding.delete(id);
-    if (!entry.started) this.#waiting--;
+    if (!entry.started) this.waiting.remove(entry.party);
     entry.onSettled();
     tell(entry.stream);
     if (this.#outstanding.size === 0) this.#onDrained?.();

@@ -4,7 +4,7 @@ import type { Lease } from '../adapter/cache.js';
 import type { Member } from '../engine/batch.js';
 import { type Strategy, strategyFor, type Vocabulary, widthOf } from '../engine/strategy.js';
 import type { GenerateRequest, GenerateResult, GenerateStart } from './protocol.js';
-import type { Candidate } from './scheduler.js';
+import type { Candidate } from './shares.js';
 
 export interface JobLimits {
   readonly vocabulary: Vocabulary;
@@ -33,6 +33,8 @@ export class Job implements Member, Candidate {
   #readyMs = 0;
   #startedMs = 0;
   #firstTokenMs = 0;
+  /** Generated tokens that have been counted as served. */
+  #counted = 0;
   readonly #timer: NodeJS.Timeout | undefined;
 
   constructor(request: GenerateRequest, image: string | null, limits: JobLimits, onDeadline: (job: Job) => void) {
@@ -50,6 +52,14 @@ export class Job implements Member, Candidate {
 
   get adapter(): LoadedAdapter | null {
     return this.lease?.adapter ?? null;
+  }
+
+  get tenant(): string {
+    return this.request.tenant;
+  }
+
+  get weight(): number {
+    return this.request.weight;
   }
 
   get promptIds(): readonly number[] {
@@ -81,6 +91,17 @@ export class Job implements Member, Candidate {
 
   get ready(): boolean {
     return (this.request.adapter === null || this.lease !== null) && (this.image === null || this.features !== null);
+  }
+
+  get wantsImage(): boolean {
+    return this.image !== null && this.features === null;
+  }
+
+  /** Tokens drawn since this was last asked. */
+  takeGenerated(): number {
+    const fresh = this.generated - this.#counted;
+    this.#counted += fresh;
+    return fresh;
   }
 
   gotLease(lease: Lease): void {

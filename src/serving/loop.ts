@@ -1,6 +1,7 @@
 /**
  * The serving loop: takes commands at any time, and between them turns one crank after another:
- * encode an image if one waits, admit what is ready, step the batch, tell what came of it.
+ * look who is there, encode an image if one waits, admit what is ready, step the batch, tell what came of it.
+ * Whose turn it is in all of that is scheduler.ts and shares.ts.
  * It runs by itself: no round trip to the front end a step. Everything a job holds (rows, lease, features, timer) is given back in one place, `#end`.
  */
 import { setImmediate as macrotask } from 'node:timers/promises';
@@ -10,6 +11,7 @@ import type { Engine } from '../engine/engine.js';
 import type { Vocabulary } from '../engine/strategy.js';
 import { AppError, type ErrorData } from '../errors.js';
 import type { Pixels } from '../images/protocol.js';
+import { checkJob } from './check.js';
 import { Job, type JobLimits } from './job.js';
 import type {
   EngineCommand,
@@ -23,6 +25,7 @@ import type {
   TokenEvent,
 } from './protocol.js';
 import { admit } from './scheduler.js';
+import { Shares } from './shares.js';
 
 /** Gauges travel at most this often, unless asked for. */
 const GAUGES_EVERY_MS = 250;
@@ -48,6 +51,7 @@ export class ServingLoop {
   readonly #send: (event: EngineEvent) => void;
   readonly #options: LoopOptions;
   readonly #limits: JobLimits;
+  readonly #shares: Shares;
   readonly #jobs = new Map<number, Job>();
   /** In order of arrival; not yet in the batch. */
   readonly #waiting = new Set<Job>();
@@ -77,6 +81,7 @@ export class ServingLoop {
     this.#cache = cache;
     this.#options = options;
     this.#send = send;
+    this.#shares = new Shares(engine.decoder.kv.shape.rows);
     this.#limits = {
       vocabulary: options.vocabulary,
       imageTokens: engine.backbone.vision?.imageTokens ?? 0,
@@ -93,7 +98,8 @@ export class ServingLoop {
         for (const id of command.ids) this.#cancel(id);
         break;
       case 'prefetch':
-        for (const adapter of command.adapters) this.#cache.prefetch(adapter);
+        this.#shares.expect(command.party, performance.now());
+        for (const adapter of command.adapters) this.#cache.prefetch(adapter, command.party);
         break;
       case 'pin':
         this.#cache.setPinned(command.adapter, command.pinned);
@@ -118,6 +124,7 @@ export class ServingLoop {
         });
         continue;
       }
+      this.#shares.look(performance.now(), this.#engine.batch.running, this.#waiting);
       await this.#encodeOne();
       await this.#step();
       this.#flush();
@@ -142,42 +149,12 @@ export class ServingLoop {
       const job = new Job(request, pixels?.digest ?? null, this.#limits, () => this.#wake());
       this.#jobs.set(request.id, job);
       this.#waiting.add(job);
-      this.#check(job);
+      checkJob(this.#engine, job);
       if (request.adapter) this.#lease(job);
       if (pixels) this.#want(job, pixels);
     } catch (error) {
       this.#end(request.id, AppError.from(error));
     }
-  }
-
-  /** What would fail in a run would fail for all rows of that run: it is refused before. */
-  #check({ request: { adapter, promptIds, sampling }, image, tokens, width }: Job): void {
-    const { backbone, contextLength, decoder } = this.#engine;
-    const refuse = (param: string, message: string): never => {
-      throw new AppError('invalid_request', message, { param });
-    };
-    if (image !== null && !backbone.vision)
-      refuse('image', `Expected a text request: backbone ${backbone.name} has no vision encoder`);
-    if (image !== null && adapter === null)
-      refuse('adapter', 'Expected an adapter for a request with an image but received none: a bare backbone cannot see');
-    if (promptIds.length === 0) refuse('prompt', 'Expected a prompt of at least one token but received none');
-    const { vocabSize } = backbone.language;
-    const stranger = promptIds.find((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize));
-    if (stranger !== undefined)
-      refuse('prompt', `Expected token ids from 0 to ${vocabSize - 1} in the prompt but received ${stranger}`);
-    if (tokens >= contextLength) {
-      throw new AppError(
-        'context_length_exceeded',
-        `Expected a prompt of fewer than ${contextLength} tokens, the image's included, but received ${tokens}`,
-        { param: 'prompt' },
-      );
-    }
-    const { rows } = decoder.kv.shape;
-    if (width > rows)
-      refuse(
-        sampling.numBeams > 1 ? 'num_beams' : 'n',
-        `Expected at most ${rows} sequences in one request but received ${width}`,
-      );
   }
 
   #lease(job: Job): void {
@@ -188,7 +165,7 @@ export class ServingLoop {
       return;
     }
     this.#cache
-      .acquire(ref, job.abort.signal)
+      .acquire(ref, job.abort.signal, job)
       .then(
         (late) => {
           if (this.#jobs.get(job.request.id) !== job) late.release();
@@ -220,34 +197,43 @@ export class ServingLoop {
     }
   }
 
+  /** One image of whoever's turn it is: what runs waits for it. */
   async #encodeOne(): Promise<void> {
-    for (const [digest, { pixels, jobs }] of this.#images) {
-      const alive = jobs.filter((job) => this.#jobs.has(job.request.id));
-      if (alive.length === 0) {
-        this.#images.delete(digest);
-        continue;
-      }
-      const startMs = performance.now();
-      try {
-        const features = await this.#engine.vision?.encode(pixels);
-        const encodeMs = performance.now() - startMs;
-        this.#images.delete(digest);
-        // Jobs may have joined while the encoder ran.
-        jobs.forEach((job, index) => {
-          if (features) job.gotFeatures(features, index > 0, encodeMs);
-        });
-      } catch (error) {
-        this.#images.delete(digest);
-        for (const job of jobs) this.#end(job.request.id, AppError.from(error));
-      }
-      return;
+    const next = this.#nextImage();
+    const work = next && this.#images.get(next.image ?? '');
+    if (!next || !work) return;
+    const { pixels, jobs } = work;
+    const startMs = performance.now();
+    try {
+      const features = await this.#engine.vision?.encode(pixels);
+      const encodeMs = performance.now() - startMs;
+      // Jobs may have joined while the encoder ran.
+      jobs.forEach((job, index) => {
+        if (features) job.gotFeatures(features, index > 0, encodeMs);
+      });
+    } catch (error) {
+      for (const job of jobs) this.#end(job.request.id, AppError.from(error));
     }
+    this.#images.delete(pixels.digest);
+    this.#shares.spend([next], performance.now() - startMs);
+  }
+
+  /** The job whose image is encoded next. What nobody waits for any more is forgotten. */
+  #nextImage(): Job | undefined {
+    const wanting: Job[] = [];
+    for (const [digest, { jobs }] of this.#images) {
+      const alive = jobs.filter((job) => this.#jobs.has(job.request.id));
+      if (alive.length === 0) this.#images.delete(digest);
+      wanting.push(...alive);
+    }
+    return this.#shares.first(wanting.filter((job) => this.#shares.mayEncode(job)));
   }
 
   async #step(): Promise<void> {
     const { batch } = this.#engine;
     const joining: Job[] = [];
-    for (const job of admit(this.#waiting, batch.freeRows, this.#options.prefillTokens)) {
+    const startMs = performance.now();
+    for (const job of admit(this.#waiting, batch.freeRows, this.#options.prefillTokens, this.#shares)) {
       this.#waiting.delete(job);
       try {
         job.joined();
@@ -259,9 +245,13 @@ export class ServingLoop {
       }
     }
     if (batch.size === 0 && joining.length === 0) return;
-    const startMs = performance.now();
-    const outcome = await batch.step(joining);
-    this.#counts.stepSeconds.push((performance.now() - startMs) / 1000);
+    const stepMs = performance.now();
+    const resting = this.#shares.resting(batch.running);
+    const stepping = [...batch.running, ...joining].filter((job) => !resting.has(job));
+    const outcome = await batch.step(joining, resting);
+    this.#counts.stepSeconds.push((performance.now() - stepMs) / 1000);
+    this.#shares.spend(joining, stepMs - startMs + outcome.prefillMs);
+    for (const job of stepping) this.#shares.charge(job, job.takeGenerated());
     this.#settle(outcome, joining);
   }
 

@@ -5,6 +5,8 @@
 import type { AdapterRef } from '../adapter/adapter.js';
 import type { TokenLogprobs } from '../engine/logprobs.js';
 import type { ErrorData } from '../errors.js';
+import type { Crowd } from '../fairness/crowd.js';
+import type { Party } from '../fairness/turns.js';
 import type { Pixels } from '../images/protocol.js';
 
 export interface SamplingParams {
@@ -31,8 +33,8 @@ export interface SamplingParams {
 
 export type { TokenLogprobs } from '../engine/logprobs.js';
 
-/** One adapter's answer to one prompt (and image). */
-export interface GenerateRequest {
+/** One adapter's answer to one prompt (and image), for a tenant that the engine knows by an id and a weight alone. */
+export interface GenerateRequest extends Party {
   /** Unique in the front end's life. */
   readonly id: number;
   /** null: the bare backbone, text only. */
@@ -49,7 +51,7 @@ export type EngineCommand =
   | { readonly type: 'generate'; readonly image: Pixels | null; readonly requests: readonly GenerateRequest[] }
   | { readonly type: 'cancel'; readonly ids: readonly number[] }
   /** Start loading: the image is still being decoded elsewhere. */
-  | { readonly type: 'prefetch'; readonly adapters: readonly AdapterRef[] }
+  | { readonly type: 'prefetch'; readonly party: Party; readonly adapters: readonly AdapterRef[] }
   | { readonly type: 'pin'; readonly adapter: AdapterRef; readonly pinned: boolean }
   /** Load it, beside all that serves, only to say whether that can be done. */
   | { readonly type: 'check'; readonly id: number; readonly adapter: AdapterRef }
@@ -208,7 +210,8 @@ export interface EngineClient {
     requests: readonly GenerateInput[],
     signal: AbortSignal,
   ): AsyncIterableIterator<GenerationEvent>[];
-  prefetch(adapters: readonly AdapterRef[]): void;
+  /** A request of this tenant is on its way. */
+  prefetch(party: Party, adapters: readonly AdapterRef[]): void;
   /** A pinned adapter is loaded and never evicted, also by the engine process that comes after a crash. */
   pin(adapter: AdapterRef, pinned: boolean): void;
   /**
@@ -217,7 +220,7 @@ export interface EngineClient {
    */
   check(adapter: AdapterRef): Promise<void>;
   /** Requests submitted and not yet started. */
-  readonly waiting: number;
+  readonly waiting: Crowd;
   /** Requests submitted and not yet finished. */
   readonly outstanding: number;
   /** The newest gauges, asked for now; the last ones known if the engine does not answer within the time. */

@@ -5,6 +5,8 @@
 import { LRUCache } from 'lru-cache';
 import type { RegisteredAdapter } from '../adapter/registry.js';
 import { AppError } from '../errors.js';
+import { Crowd, hasRoom } from '../fairness/crowd.js';
+import { ALONE, type Party } from '../fairness/turns.js';
 import { type Allowance, type Place, parsePlace } from './place.js';
 import type { Shelf, Stocked } from './shelf.js';
 import type { Source } from './source.js';
@@ -16,7 +18,7 @@ export interface LibraryOptions {
   readonly shelf: Shelf;
   readonly open: (place: Place) => Source;
   readonly supply: SupplyOptions;
-  /** Requests that may wait for sources at once. */
+  /** Requests that may wait for sources at once; past that, those of tenants that have less than their share. */
   readonly maxWaiting: number;
   /** An adapter was on the disk (`hit`), or had to be waited for. */
   readonly onAsked?: (hit: boolean) => void;
@@ -48,7 +50,7 @@ export class SourceLibrary {
   readonly #options: LibraryOptions;
   readonly #named: ReadonlyMap<string, Supply>;
   readonly #others = new LRUCache<string, Supply>({ max: MAX_PLACES });
-  #waiting = 0;
+  readonly #waiting = new Crowd();
 
   constructor(options: LibraryOptions) {
     this.#options = options;
@@ -97,7 +99,7 @@ export class SourceLibrary {
    * `adapter_too_large`, `source_unavailable`, `source_timeout`, `download_failed`, `disk_full` for what its source says; `queue_full` where too
    * many wait; the signal's reason.
    */
-  async acquire(name: string, signal: AbortSignal): Promise<HeldAdapter> {
+  async acquire(name: string, signal: AbortSignal, party = ALONE): Promise<HeldAdapter> {
     const supply = this.#find(name);
     if (supply === undefined) throw new AppError('adapter_not_found', `Expected a known adapter but received ${name}`);
     const startedMs = performance.now();
@@ -111,7 +113,7 @@ export class SourceLibrary {
       }
       try {
         if (supply.failure) throw supply.failure;
-        await this.#wait(supply, signal);
+        await this.#wait(supply, signal, party);
       } catch (error) {
         throw signal.aborted ? AppError.from(signal.reason) : wordsOf(name, AppError.from(error), this.#named.has(name));
       }
@@ -150,16 +152,16 @@ export class SourceLibrary {
     return new Supply(place, open(place), shelf, supply);
   }
 
-  async #wait(supply: Supply, signal: AbortSignal): Promise<void> {
+  async #wait(supply: Supply, signal: AbortSignal, party: Party): Promise<void> {
     signal.throwIfAborted();
     const { maxWaiting } = this.#options;
-    if (this.#waiting >= maxWaiting)
+    if (!hasRoom(party, maxWaiting, [this.#waiting]))
       throw new AppError('queue_full', `Expected fewer than ${maxWaiting} requests that wait for adapters: please retry later`);
-    this.#waiting++;
+    this.#waiting.add(party);
     try {
       await unlessAborted(supply.look(), signal);
     } finally {
-      this.#waiting--;
+      this.#waiting.remove(party);
     }
   }
 }

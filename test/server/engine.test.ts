@@ -10,6 +10,7 @@ import { writeAdapter } from '../../src/adapter/write.js';
 import { describeBackbone } from '../../src/backbone/backbone.js';
 import { readBackbone } from '../../src/backbone/manifest.js';
 import type { AdapterTarget } from '../../src/backbone/module.js';
+import { ALONE } from '../../src/fairness/turns.js';
 import type { Pixels } from '../../src/images/protocol.js';
 import { type SupervisedEngine, startEngine } from '../../src/serving/client.js';
 import type { GenerateInput, GenerateResult, GenerationEvent, SamplingParams } from '../../src/serving/protocol.js';
@@ -60,6 +61,7 @@ function image(seed: number): Pixels {
 }
 
 const input = (adapter: AdapterRef | null, promptIds: number[], sampling: Partial<SamplingParams> = {}): GenerateInput => ({
+  ...ALONE,
   adapter,
   promptIds,
   sampling: { ...SAMPLING, ...sampling },
@@ -209,7 +211,7 @@ describe('the engine process', () => {
     // The next request is answered after the cancelled ones are out.
     await generate(null, input(null, [1]));
     expect(engine.outstanding).toBe(0);
-    expect(engine.waiting).toBe(0);
+    expect(engine.waiting.size).toBe(0);
     expect(await engine.report(5000)).toMatchObject({
       runningRows: 0,
       runningRequests: 0,
@@ -272,7 +274,7 @@ describe('the engine process', () => {
     abort.abort();
     await left?.return?.();
     for (const stream of abandoned) expect((await stream.next()).done).toBe(true);
-    expect(late).toMatchObject({ state: 'starting', waiting: 1, outstanding: 1 });
+    expect(late).toMatchObject({ state: 'starting', waiting: { size: 1 }, outstanding: 1 });
     expect((await result(kept)).choices).toHaveLength(1);
     await late.report(5000);
     expect(misses).toBe(1);

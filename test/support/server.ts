@@ -175,9 +175,9 @@ export async function until(condition: () => Promise<boolean> | boolean): Promis
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
-/** The value of one series of /metrics. */
-export async function metric(url: string, series: string): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text();
+/** The value of one series of /metrics, asked for with this key. */
+export async function metric(url: string, series: string, key?: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`, key === undefined ? {} : { headers: { 'x-api-key': key } })).text();
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `));
   return line === undefined ? Number.NaN : Number(line.slice(series.length + 1));
 }

@@ -7,6 +7,7 @@ import { pino } from 'pino';
 import { type RunningServer, startServer } from '../../../src/cli/serve.js';
 import { type ConfigKey, loadConfig } from '../../../src/config.js';
 import { AppError, type ErrorCode } from '../../../src/errors.js';
+import { Crowd } from '../../../src/fairness/crowd.js';
 import { Finetuning } from '../../../src/finetuning/finetuning.js';
 import { FolderPublisher } from '../../../src/finetuning/publisher.js';
 import { Admission } from '../../../src/http/admission.js';
@@ -90,12 +91,12 @@ const FRONTS: Readonly<
   }),
   loading: () => ({
     ...lifecycleOf('engine_unavailable'),
-    admission: new Admission({ waiting: 0, info: null }, 1),
+    admission: new Admission({ waiting: new Crowd(), info: null }, 1),
     finetuning: waitingTuning(),
   }),
-  full: () => ({ ...lifecycleOf('queue_full'), admission: new Admission({ waiting: 0, info: ready }, 0) }),
+  full: () => ({ ...lifecycleOf('queue_full'), admission: new Admission({ waiting: new Crowd(), info: ready }, 0) }),
   stopping: () => {
-    const admission = new Admission({ waiting: 0, info: ready }, 1);
+    const admission = new Admission({ waiting: new Crowd(), info: ready }, 1);
     admission.drain();
     const finetuning = waitingTuning();
     void finetuning.close();
@@ -121,7 +122,7 @@ export function partsOf(parts: Partial<Services>): Services {
     quotas: quotasOf(null),
     finetuning: null,
     tenants: OPEN,
-    admission: new Admission({ waiting: 0, info: null }, 1),
+    admission: new Admission({ waiting: new Crowd(), info: null }, 1),
     catalogue: new Catalogue({ list: () => [], get: () => undefined, rescan: () => Promise.resolve() }, null),
     engine: { state: 'starting' } as Services['engine'],
     metrics: new Metrics(),

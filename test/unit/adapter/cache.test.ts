@@ -76,6 +76,19 @@ describe('acquire', () => {
     expect(bench.cache.stats().bytes).toBeLessThanOrEqual(20);
   });
 
+  it('starts loads by turns where tenants have claims, and each tenant’s in order', async () => {
+    const bench = new Bench(1000);
+    const ask = (name: string, tenant: string, weight = 1) => bench.cache.acquire(refOf(name), undefined, { tenant, weight });
+    const all = [1, 2, 3, 4, 5, 6].map((index) => ask(`flood${index}:1`, 'flood'));
+    bench.cache.prefetch(refOf('hint:1'), { tenant: 'late', weight: 1 });
+    all.push(ask('late1:1', 'late'), ask('late2:1', 'late'));
+    await bench.settle();
+    await Promise.all(all);
+    const [first, second, ...others] = bench.started.map((name) => name.replace(':1', ''));
+    expect([first, second]).toEqual(['flood1', 'flood2']);
+    expect(others).toEqual(['late1', 'flood3', 'late2', 'flood4', 'flood5', 'flood6', 'hint']);
+  });
+
   it('waits for room in order of arrival; what is idle or small does not overtake', async () => {
     const bench = new Bench(30);
     const [x, y] = [await bench.lease('x:10'), await bench.lease('y:10')];

@@ -113,6 +113,17 @@ describe('copy', () => {
   });
 });
 
+describe('swap', () => {
+  it('has two rows of different lengths change places, and leaves the others alone', () => {
+    const cache = new KvCache(SHAPE);
+    append(cache, 0, [[1, 2, 3], [4], [5]], [0, 0, 0]);
+    cache.swap(0, 2, 3);
+    expect([0, 1, 2].map((at) => stored(cache, 0, 3, 2, at))).toEqual([1, 2, 3].map(token));
+    expect(stored(cache, 0, 3, 0, 0)).toEqual(token(5));
+    expect(stored(cache, 0, 3, 1, 0)).toEqual(token(4));
+  });
+});
+
 describe('reserve', () => {
   it('grows in powers of two up to the longest row allowed, and refuses a longer one', () => {
     const cache = new KvCache(SHAPE);

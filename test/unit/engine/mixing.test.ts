@@ -1,6 +1,7 @@
 /**
  * The promise of the batch: whatever runs beside a row, the row's tokens are those of the same request alone.
- * Random mixes of adapters (three methods, several ranks, agnostic ones, blends), base rows, images, samples and beams join and leave at random steps.
+ * Random mixes of adapters (three methods, several ranks, agnostic ones, blends), base rows, images, samples and beams join, rest and leave at random
+ * steps.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -34,6 +35,8 @@ interface Request {
   /** Step at which it arrives, and at which it is cancelled. */
   readonly arrives: number;
   readonly leaves: number | null;
+  /** Of eight steps those in which it rests, as bits. */
+  readonly rests: number;
 }
 
 let folder: string;
@@ -159,9 +162,12 @@ async function run(requests: readonly Request[]): Promise<Map<Request, Running>>
       free -= candidate.strategy.width;
     }
     waiting = waiting.filter((candidate) => !joining.includes(candidate));
+    const resting = new Set(running.filter(({ request }) => (request.rests >> (step % 8)) & 1));
+    const before = new Map(running.map((one) => [one, one.strategy.generated]));
     running.push(...joining);
-    const outcome = await batch.step(joining);
+    const outcome = await batch.step(joining, resting);
     expect(outcome.failed).toEqual([]);
+    for (const one of resting) expect(one.strategy.generated).toBe(before.get(one));
     for (const finished of outcome.finished) ended.set(finished.request, finished);
     running = running.filter((candidate) => !outcome.finished.includes(candidate));
   }
@@ -188,6 +194,7 @@ const request: fc.Arbitrary<Request> = fc
     numBeams: fc.constantFrom(1, 1, 1, 2, 4),
     arrives: fc.nat(6),
     leaves: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 1 }),
+    rests: fc.oneof(fc.constant(0), fc.nat(254)),
   })
   .map((value) => (value.numBeams > 1 ? { ...value, n: 1 } : value));
 
@@ -199,7 +206,7 @@ describe('a batch', () => {
         for (const one of requests) {
           const mixed = together.get(one);
           if (!mixed) continue;
-          const alone = (await run([{ ...one, arrives: 0, leaves: null }])).values().next().value as Running;
+          const alone = (await run([{ ...one, arrives: 0, leaves: null, rests: 0 }])).values().next().value as Running;
           expect(comparable(mixed)).toEqual(comparable(alone));
         }
       }),
@@ -219,6 +226,7 @@ describe('a batch', () => {
         numBeams: 1,
         arrives: index % 3,
         leaves: null,
+        rests: 0,
       }),
     );
     const together = await run(requests);

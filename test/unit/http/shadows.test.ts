@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Tokenizer } from '../../../src/backbone/tokenizer.js';
 import { AppError } from '../../../src/errors.js';
+import { ALONE } from '../../../src/fairness/turns.js';
 import { type ShadowOutcome, Shadows } from '../../../src/http/shadows.js';
 import type { GenerateInput, GenerateResult, GenerationEvent } from '../../../src/serving/protocol.js';
 import type { StoredAdapter } from '../../../src/store/store.js';
@@ -35,7 +36,7 @@ const SAMPLING = {
   seed: null,
   n: 1,
 } as GenerateInput['sampling'];
-const INPUT: GenerateInput = { adapter: adapter(1).ref, promptIds: [1], sampling: SAMPLING, deadlineMs: 7 };
+const INPUT: GenerateInput = { ...ALONE, adapter: adapter(1).ref, promptIds: [1], sampling: SAMPLING, deadlineMs: 7 };
 const answered = (reference: string, target = adapter(1) as StoredAdapter | null) => ({
   requestId: 'r1',
   pixels: null,

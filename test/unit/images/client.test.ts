@@ -135,6 +135,34 @@ describe('ImageClient', () => {
     for (const pixels of await Promise.all([...running, next])) expect(pixels).toMatchObject(size);
   });
 
+  it('has a tenant’s image inside at once, however many of another are, and then takes turns', async () => {
+    const client = makeClient();
+    await client.start();
+    const pid = halt(client.pids[0]);
+    const order: string[] = [];
+    const ask = (tenant: string) => client.decode(photo, undefined, { tenant, weight: 1 }).then(() => order.push(tenant));
+    const flood = Array.from({ length: 8 }, () => ask('flood'));
+    expect(client.waiting).toBe(6);
+    const late = [ask('late'), ask('late'), ask('late')];
+    expect(client.waiting).toBe(8);
+    process.kill(pid, 'SIGCONT');
+    await Promise.all([...flood, ...late]);
+    // Two are decoded at a time, so neighbours may change places.
+    expect(order.slice(-3)).toEqual(['flood', 'flood', 'flood']);
+  });
+
+  it('refuses a tenant that has too many waiting, and not another', async () => {
+    const client = makeClient({ maxWaiting: 1 });
+    await client.start();
+    const pid = halt(client.pids[0]);
+    const flood = { tenant: 'flood', weight: 1 };
+    const taken = [1, 2, 3].map(() => client.decode(photo, undefined, flood));
+    await expect(client.decode(photo, undefined, flood)).rejects.toMatchObject({ code: 'queue_full' });
+    taken.push(...[1, 2].map(() => client.decode(photo, undefined, { tenant: 'late', weight: 1 })));
+    process.kill(pid, 'SIGCONT');
+    for (const pixels of await Promise.all(taken)) expect(pixels).toMatchObject(size);
+  });
+
   it('lets go of an image that is cancelled while it is decoded', async () => {
     const client = makeClient();
     await client.start();

@@ -9,6 +9,7 @@ import { AdapterCache } from '../../../src/adapter/cache.js';
 import { type BackboneDescription, describeBackbone } from '../../../src/backbone/backbone.js';
 import { readBackbone } from '../../../src/backbone/manifest.js';
 import { Engine } from '../../../src/engine/engine.js';
+import { ALONE } from '../../../src/fairness/turns.js';
 import type { Pixels } from '../../../src/images/protocol.js';
 import type { Job } from '../../../src/serving/job.js';
 import { ServingLoop } from '../../../src/serving/loop.js';
@@ -79,7 +80,15 @@ class Running {
     pixels: Pixels | null = null,
   ) {
     const id = this.#nextId++;
-    const whole = { id, adapter: null, promptIds: [1, 7], deadlineMs: null, ...request, sampling: { ...SAMPLING, ...sampling } };
+    const whole = {
+      ...ALONE,
+      id,
+      adapter: null,
+      promptIds: [1, 7],
+      deadlineMs: null,
+      ...request,
+      sampling: { ...SAMPLING, ...sampling },
+    };
     this.#loop.handle({ type: 'generate', image: pixels, requests: [whole] });
     return id;
   }
@@ -98,6 +107,11 @@ class Running {
 
   tokens(id: number): readonly number[] | undefined {
     return this.events.flatMap(({ finished }) => finished).find((end) => end.id === id)?.result.choices[0]?.tokenIds;
+  }
+
+  /** Ids of requests in the order of their ends. */
+  get order(): number[] {
+    return this.events.flatMap(({ finished }) => finished.map(({ id }) => id));
   }
 
   count(name: 'generatedTokens' | 'visionMisses'): number {
@@ -254,8 +268,79 @@ describe('a request that is cancelled', () => {
   });
 });
 
+describe('a request beside another tenant’s flood', () => {
+  const flood = { tenant: 'flood', weight: 1 };
+  const late = { tenant: 'late', weight: 1 };
+  const many = (loop: Running, count: number, seed?: number): number[] =>
+    Array.from({ length: count }, (_, index) =>
+      loop.submit({ ...flood, adapter: ref(1) }, {}, seed === undefined ? null : image(seed + index)),
+    );
+
+  it('is done before most of it, with text and with images', async () => {
+    for (const seed of [undefined, 100]) {
+      const loop = start();
+      const before = many(loop, 40, seed);
+      const one = loop.submit({ ...late, adapter: ref(1) }, {}, seed === undefined ? null : image(99));
+      await loop.until(() => [...before, one].every((id) => loop.ends(id).length > 0));
+      expect(loop.order.indexOf(one)).toBeLessThan(12);
+      await loop.close();
+    }
+  });
+
+  it('is done when it would be among its own where everybody is one tenant: in order', async () => {
+    const loop = start();
+    const before = Array.from({ length: 40 }, () => loop.submit({}));
+    const one = loop.submit({});
+    await loop.until(() => [...before, one].every((id) => loop.ends(id).length > 0));
+    expect(loop.order).toEqual([...before, one]);
+  });
+
+  it('waits for its cold adapter without holding up a warm one, and then does not starve', async () => {
+    let arrive = (): void => {};
+    const loop = start({
+      load: async (wanted) => {
+        if (wanted.name === 'a0')
+          await new Promise<void>((resolve) => {
+            arrive = resolve;
+          });
+        return load(wanted);
+      },
+    });
+    const cold = loop.submit({ ...late, adapter: ref(0) }, {}, image(98));
+    const own = loop.submit({ ...late, adapter: ref(1) });
+    const warm = many(loop, 20);
+    await loop.until(() => [...warm, own].every((id) => loop.ends(id).length > 0));
+    expect(loop.ends(cold)).toEqual([]);
+    const more = many(loop, 40);
+    arrive();
+    await loop.until(() => [...more, cold].every((id) => loop.ends(id).length > 0));
+    expect(loop.order.indexOf(cold) - warm.length).toBeLessThan(20);
+  });
+
+  it('steps with few of its rows; the others rest, and go on to the same tokens', async () => {
+    const sampling = { maxTokens: 50, temperature: 2 };
+    const alone = start();
+    const expected = Array.from({ length: 4 }, (_, seed) => alone.submit(flood, { ...sampling, seed }));
+    await alone.until(() => expected.every((id) => alone.ends(id).length > 0));
+    const tokens = expected.map((id) => alone.tokens(id));
+    await alone.close();
+
+    const loop = start();
+    const running = Array.from({ length: 4 }, (_, seed) => loop.submit(flood, { ...sampling, seed }));
+    await loop.until(() => running.every((id) => loop.events.some(({ started }) => started.some((begun) => begun.id === id))));
+    const one = loop.submit(late, { maxTokens: 20, temperature: 2, seed: 1 });
+    await loop.until(() => [...running, one].every((id) => loop.ends(id).length > 0));
+    const beside = loop.events.filter(({ tokens: told }) => told.some(([id]) => id === one)).slice(1);
+    expect(beside.length).toBeGreaterThan(5);
+    for (const { tokens: told } of beside) expect(told.filter(([id]) => id !== one).length).toBeLessThanOrEqual(1);
+    expect(running.map((id) => loop.tokens(id))).toEqual(tokens);
+  });
+});
+
 describe('whatever comes', () => {
   interface Ask {
+    readonly tenant: string;
+    readonly weight: number;
     readonly adapter: number | null;
     readonly image: number | null;
     readonly beams: number;
@@ -263,6 +348,8 @@ describe('whatever comes', () => {
     readonly deadlineMs: number | null;
   }
   const ask: fc.Arbitrary<Ask> = fc.record({
+    tenant: fc.constantFrom('', 'a', 'b'),
+    weight: fc.integer({ min: 1, max: 4 }),
     adapter: fc.option(fc.nat(7), { freq: 6 }),
     image: fc.option(fc.nat(2)),
     beams: fc.constantFrom(1, 1, 1, 2, ROWS),
@@ -274,8 +361,8 @@ describe('whatever comes', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(ask, { minLength: 1, maxLength: 40 }), fc.integer({ min: 1, max: 2 }), async (asks, room) => {
         const loop = start({ maxBytes: room * ADAPTER_BYTES });
-        const ids = asks.map(({ adapter, image: seed, beams, cancelled, deadlineMs }) => {
-          const request = { adapter: adapter === null ? null : ref(adapter), deadlineMs };
+        const ids = asks.map(({ tenant, weight, adapter, image: seed, beams, cancelled, deadlineMs }) => {
+          const request = { tenant, weight, adapter: adapter === null ? null : ref(adapter), deadlineMs };
           const pixels = adapter === null || seed === null ? null : image(seed);
           const id = loop.submit(request, { numBeams: beams }, pixels);
           if (cancelled) loop.cancel(id);

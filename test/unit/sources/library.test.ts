@@ -243,8 +243,13 @@ describe('what is refused', () => {
     hub.misbehaviour = () => true;
     const waiting = ['a', 'b'].map((revision) => ask(tested, `${MODEL}@${revision}`).catch(() => undefined));
     await expect(ask(tested, `${MODEL}@c`)).rejects.toMatchObject({ code: 'queue_full', status: 429 });
+    // A tenant that waits for nothing yet still finds a place.
+    const other = tested.sources.acquire(`${MODEL}@d`, new AbortController().signal, { tenant: 'other', weight: 1 });
+    const ended = other.catch((error: unknown) => error);
+    await expect(ask(tested, `${MODEL}@e`)).rejects.toMatchObject({ code: 'queue_full' });
     await tested.sources.close();
     await Promise.all(waiting);
+    expect(await ended).toMatchObject({ code: 'shutting_down' });
   });
 });
 
