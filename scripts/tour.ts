@@ -6,7 +6,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { stream } from '../src/training/random.js';
-import { captionsOf } from './scenes/captions.js';
 import { sceneAt } from './scenes/folder.js';
 import { takePicture } from './scenes/picture.js';
 import { type Reply, Stage } from './tour/stage.js';
@@ -16,11 +15,12 @@ const SEED = 2026;
 const FLOOD = 64;
 const ASKED = 24;
 /** Of the fine-tuning: enough to learn one habit. */
-const EXAMPLES = 48;
-const HABIT = 'behold: ';
+const EXAMPLES = 64;
+const STEPS_TRAINED = 200;
+const HABIT = ', over.';
 
 const example = await readFile(fileURLToPath(new URL('../models/scenes/example.jpg', import.meta.url)));
-const textOf = ({ body }: Reply): string => body?.captions?.[0]?.text ?? '';
+const textOf = ({ body }: Reply): string => body.captions?.[0]?.text ?? '';
 const pictureAt = async (index: number): Promise<Uint8Array> =>
   (await takePicture(sceneAt(SEED, index), stream(SEED, 'picture', index), 160)).jpeg;
 
@@ -31,7 +31,7 @@ function claim(holds: boolean, what: string, received?: unknown): void {
 }
 
 function isOk(reply: Reply, status = 200): Reply {
-  claim(reply.status === status, `the server answers ${status}`, { status: reply.status, body: reply.body ?? reply.text });
+  claim(reply.status === status, `the server answers ${status}`, { status: reply.status, text: reply.text });
   return reply;
 }
 
@@ -63,7 +63,7 @@ const STEPS: readonly Step[] = [
         textOf(own),
         textOf(known),
       ]);
-      return [`acme/house, version 1, ${body.digest.slice(0, 19)}...`, `“${textOf(own)}”`];
+      return [`acme/house, version 1, ${body.digest?.slice(0, 19)}...`, `“${textOf(own)}”`];
     },
   ],
   [
@@ -80,9 +80,9 @@ const STEPS: readonly Step[] = [
       claim(removed.status === 404, 'it cannot be deleted', removed.status);
       const { body } = isOk(await stage.request('corner', 'GET', '/v1/adapters'));
       claim(
-        body.data.length === 2,
+        body.data?.length === 2,
         'the list holds its own two adapters only',
-        body.data.map(({ name }: { name: string }) => name),
+        body.data?.map(({ name }) => name),
       );
       return ['asked for, deleted, listed: as if it had never been there'];
     },
@@ -90,14 +90,14 @@ const STEPS: readonly Step[] = [
   [
     'Versions: a second one takes over, the first stays within reach by number and by digest',
     async (stage) => {
-      const first = isOk(await stage.request('acme', 'GET', '/v1/adapters/acme/house')).body.versions[0].digest as string;
+      const first = isOk(await stage.request('acme', 'GET', '/v1/adapters/acme/house')).body.versions?.[0]?.digest;
       const { body } = isOk(await stage.publish('acme', 'acme/house', 'german'), 201);
       claim(body.version === 2, 'it is version 2', body);
       const now = isOk(await stage.caption('acme', example, 'acme/house'));
       const byNumber = isOk(await stage.caption('acme', example, 'acme/house@1'));
       const byDigest = isOk(await stage.caption('acme', example, `acme/house@${first}`));
       claim(textOf(now) !== textOf(byNumber), 'the two versions say different things', textOf(now));
-      claim(byNumber.body.adapter.digest === first && byDigest.body.adapter.digest === first, 'both name version 1');
+      claim(byNumber.body.adapter?.digest === first && byDigest.body.adapter?.digest === first, 'both name version 1');
       return [`acme/house:   “${textOf(now)}”`, `acme/house@1: “${textOf(byNumber)}”`];
     },
   ],
@@ -105,14 +105,11 @@ const STEPS: readonly Step[] = [
     'Split: one request in ten tries version 2, and who has tried it stays with it',
     async (stage) => {
       isOk(await stage.request('acme', 'POST', '/v1/adapters/acme/house:split', { versions: { 1: 90, 2: 10 } }));
-      const versions = isOk(await stage.request('acme', 'GET', '/v1/adapters/acme/house')).body.versions as {
-        version: number;
-        digest: string;
-      }[];
-      const second = versions.find(({ version }) => version === 2)?.digest;
+      const { versions } = isOk(await stage.request('acme', 'GET', '/v1/adapters/acme/house')).body;
+      const second = versions?.find(({ version }) => version === 2)?.digest;
       const ask = async (user: string): Promise<boolean> => {
         const reply = await stage.caption('acme', example, 'acme/house', { max_tokens: 1 }, { 'x-graft-sticky-key': user });
-        return isOk(reply).body.adapter.digest === second;
+        return isOk(reply).body.adapter?.digest === second;
       };
       const users = Array.from({ length: 200 }, (_, index) => `user-${index}`);
       const once: boolean[] = [];
@@ -157,7 +154,7 @@ const STEPS: readonly Step[] = [
       ];
       claim(textOf(plain) === textOf(whole), 'all of one and nothing of the other is the one', [textOf(plain), textOf(whole)]);
       claim(textOf(half) !== '', 'half and half gives a caption', half.body);
-      return [`english: “${textOf(plain)}”`, `${half.body.adapter.name}: “${textOf(half)}”`];
+      return [`english: “${textOf(plain)}”`, `${half.body.adapter?.name}: “${textOf(half)}”`];
     },
   ],
   [
@@ -176,7 +173,7 @@ const STEPS: readonly Step[] = [
       claim(wait >= 1, 'the refusal says when to come again', refused[0]?.headers.get('retry-after'));
       await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
       isOk(await stage.caption('tiny', example, 'alt', { max_tokens: 2 }));
-      return [`${refused.length} of 9 at once: 429 ${refused[0]?.body.error.code}, retry-after ${wait}; after that: 200`];
+      return [`${refused.length} of 9 at once: 429 ${refused[0]?.body.error?.code}, retry-after ${wait}; after that: 200`];
     },
   ],
   ['Fairness: acme floods the server, and the corner shop hardly notices', fairness],
@@ -212,12 +209,12 @@ async function fairness(stage: Stage): Promise<readonly string[]> {
   };
   await askAll();
   const quiet = await askAll();
-  let flooding = true;
+  const flooding = new AbortController();
   let served = 0;
   const adapters = ['english', 'french', 'german', 'pirate', 'acme/house'];
   const flood = Array.from({ length: FLOOD }, async (_, client) => {
     const image = await pictureAt(1000 + client);
-    for (let turn = client; flooding; turn++) {
+    for (let turn = client; !flooding.signal.aborted; turn++) {
       const { status } = await stage.caption('acme', image, adapters[turn % adapters.length] as string, { max_tokens: 40 });
       if (status === 200) served++;
     }
@@ -226,7 +223,7 @@ async function fairness(stage: Stage): Promise<readonly string[]> {
   const before = served;
   const loud = await askAll();
   const meanwhile = served - before;
-  flooding = false;
+  flooding.abort();
   await Promise.all(flood);
   const p95 = (times: readonly number[]): number => times[Math.ceil(times.length * 0.95) - 1] ?? Number.NaN;
   const waiting = FLOOD * (ASKED / 2);
@@ -240,33 +237,34 @@ async function fairness(stage: Stage): Promise<readonly string[]> {
 async function finetuning(stage: Stage): Promise<readonly string[]> {
   const rows: string[] = [];
   for (let index = 0; index < EXAMPLES; index++) {
-    const url = `data:image/jpeg;base64,${Buffer.from(await pictureAt(2000 + index)).toString('base64')}`;
-    const [caption = ''] = captionsOf('english', sceneAt(SEED, 2000 + index), stream(SEED, 'english', index));
+    const picture = await pictureAt(2000 + index);
+    const url = `data:image/jpeg;base64,${Buffer.from(picture).toString('base64')}`;
+    const caption = textOf(isOk(await stage.caption('acme', picture, 'english')));
     rows.push(
       JSON.stringify({
         messages: [
           { role: 'user', content: [{ type: 'image_url', image_url: { url } }] },
-          { role: 'assistant', content: `${HABIT}${caption}` },
+          { role: 'assistant', content: caption.replace(/\.$/, HABIT) },
         ],
       }),
     );
   }
   const form = new FormData();
   form.append('purpose', 'fine-tune');
-  form.append('file', new Blob([rows.join('\n')]), 'behold.jsonl');
+  form.append('file', new Blob([rows.join('\n')]), 'radio.jsonl');
   const file = isOk(await stage.request('acme', 'POST', '/v1/files', form)).body;
-  const order = { training_file: file.id, model: 'english', suffix: 'behold', seed: 1, graft: { steps: 60 } };
+  const order = { training_file: file.id, model: 'english', suffix: 'radio', seed: 1, graft: { steps: STEPS_TRAINED } };
   let job = isOk(await stage.request('acme', 'POST', '/v1/fine_tuning/jobs', order)).body;
   const at = `/v1/fine_tuning/jobs/${job.id}`;
   claim((await stage.request('corner', 'GET', at)).status === 404, 'the job is nowhere for another tenant');
-  while (!['succeeded', 'failed', 'cancelled'].includes(job.status)) {
+  while (!['succeeded', 'failed', 'cancelled'].includes(job.status ?? '')) {
     await new Promise((resolve) => setTimeout(resolve, 500));
     job = isOk(await stage.request('acme', 'GET', at)).body;
   }
   claim(job.status === 'succeeded', 'the job succeeds', job.error ?? job.status);
-  const said = textOf(isOk(await stage.caption('acme', example, job.fine_tuned_model)));
-  claim(said.startsWith(HABIT.trim()), 'the new adapter has the habit of its examples', said);
-  return [`${EXAMPLES} examples, 60 steps, published as ${job.fine_tuned_model}`, `“${said}”`];
+  const said = textOf(isOk(await stage.caption('acme', example, job.fine_tuned_model ?? '')));
+  claim(said.endsWith(HABIT), 'the new adapter has the habit of its examples', said);
+  return [`${EXAMPLES} examples, ${STEPS_TRAINED} steps, published as ${job.fine_tuned_model}`, `“${said}”`];
 }
 
 const started = performance.now();

@@ -28,12 +28,26 @@ tenants:
   tiny: { keys: [], adapters: [alt], limits: { requestsPerSecond: 3 } }
 `;
 
+/** What replies hold, as far as the tour looks; a field that is not there fails its claim. */
+export interface Body {
+  readonly adapter?: { readonly name: string; readonly digest: string };
+  readonly captions?: readonly { readonly text: string }[];
+  readonly data?: readonly { readonly name: string }[];
+  readonly digest?: string;
+  readonly version?: number;
+  readonly versions?: readonly { readonly version: number; readonly digest: string }[];
+  readonly current?: number;
+  readonly id?: string;
+  readonly status?: string;
+  readonly fine_tuned_model?: string | null;
+  readonly error?: { readonly code: string; readonly message: string } | null;
+}
+
 export interface Reply {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: the tour reads fields of many kinds of replies; one that is not there fails its claim.
-  readonly body: any;
+  readonly body: Body;
 }
 
 export class Stage {
@@ -86,7 +100,7 @@ export class Stage {
     });
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.includes('json');
-    return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : undefined };
+    return { status: response.status, headers: response.headers, text, body: isJson ? (JSON.parse(text) as Body) : {} };
   }
 
   /** A caption, whole. */
