@@ -43,7 +43,7 @@ async function serve(flags: Record<string, string> = {}): Promise<{ child: Child
 async function stuckUpload(url: string): Promise<Socket> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
   socket.on('error', () => undefined); // The server hangs up in the end.
-  socket.write('POST /v1/captions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{');
+  socket.write('POST /v1/captions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{');
   await until(async () => (await metric(url, 'graft_queue_length')) === 1);
   return socket;
 }

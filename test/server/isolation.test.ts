@@ -12,6 +12,7 @@ import { loadConfig } from '../../src/config.js';
 import { routes } from '../../src/http/app.js';
 import type { Route } from '../../src/http/route.js';
 import type { Services } from '../../src/http/services.js';
+import { colours, rowsOf } from '../support/finetuning.js';
 import { formOf, noisePng } from '../support/server.js';
 import { tarOfFolder } from '../support/tar.js';
 import { bearer, metricAs, startTenantServer, type TenantServer } from '../support/tenants.js';
@@ -28,6 +29,8 @@ type Case =
   | { readonly kind: 'open'; readonly asks: readonly Ask[] }
   /** Of the operators': to tenants there is no such path. */
   | { readonly kind: 'admin'; readonly asks: readonly Ask[] }
+  /** Makes something of the asker's own, and names nothing of anybody's. */
+  | { readonly kind: 'own'; readonly asks: readonly Ask[] }
   /** Shows what a tenant may see: `things` of the two tenants, adapters where it makes none. */
   | { readonly kind: 'list'; readonly asks: readonly Ask[]; readonly things?: () => Promise<Things> }
   /** Names a thing, in every way in which one can be named: `pairs` of one that is there (the first is acme's) and one that never was. */
@@ -96,6 +99,51 @@ const CASES: Readonly<Record<string, Case>> = {
   ...verbs('rollback', 'split', 'shadow', 'promote', 'pin', 'unpin', 'preload'),
   'post /v1/load_lora_adapter': { kind: 'admin', asks: [json('/v1/load_lora_adapter', {})] },
   'post /v1/unload_lora_adapter': { kind: 'admin', asks: [json('/v1/unload_lora_adapter', {})] },
+  'post /v1/files': { kind: 'own', asks: [{ path: '/v1/files', body: trainingForm('') }] },
+  'get /v1/files': {
+    kind: 'list',
+    asks: [{ path: '/v1/files' }],
+    things: async () => ({ acme: await makeFile('acme'), mine: await makeFile('zq-mine') }),
+  },
+  'get /v1/files/:id': { kind: 'named', asks: (id) => [{ path: `/v1/files/${encodeURIComponent(id)}` }], pairs: filePairs },
+  'get /v1/files/:id/content': {
+    kind: 'named',
+    asks: (id) => [{ path: `/v1/files/${encodeURIComponent(id)}/content` }],
+    pairs: filePairs,
+  },
+  'delete /v1/files/:id': {
+    kind: 'named',
+    asks: (id) => [{ path: `/v1/files/${encodeURIComponent(id)}`, method: 'DELETE' }],
+    pairs: filePairs,
+  },
+  'get /v1/fine_tuning/jobs': {
+    kind: 'list',
+    asks: [{ path: '/v1/fine_tuning/jobs' }],
+    things: async () => ({ acme: await makeJob('acme'), mine: await makeJob('zq-mine') }),
+  },
+  'get /v1/fine_tuning/jobs/:id': {
+    kind: 'named',
+    asks: (id) => [{ path: `/v1/fine_tuning/jobs/${encodeURIComponent(id)}` }],
+    pairs: jobPairs,
+  },
+  'get /v1/fine_tuning/jobs/:id/events': {
+    kind: 'named',
+    asks: (id) => [{ path: `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/events` }],
+    pairs: jobPairs,
+  },
+  'post /v1/fine_tuning/jobs/:id/cancel': {
+    kind: 'named',
+    asks: (id) => [{ path: `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/cancel`, method: 'POST' }],
+    pairs: jobPairs,
+  },
+  'post /v1/fine_tuning/jobs': {
+    kind: 'named',
+    asks: (file) => [
+      json('/v1/fine_tuning/jobs', { training_file: file, model: 'tiny', graft: { steps: 100_000 } }),
+      json('/v1/fine_tuning/jobs', { training_file: file, validation_file: file, model: 'tiny', graft: { steps: 100_000 } }),
+    ],
+    pairs: filePairs,
+  },
   'get /health/live': { kind: 'open', asks: [{ path: '/health/live' }] },
   'get /health/ready': { kind: 'open', asks: [{ path: '/health/ready' }] },
   'get /metrics': { kind: 'admin', asks: [{ path: '/metrics' }] },
@@ -113,6 +161,40 @@ const CASES: Readonly<Record<string, Case>> = {
     '/docs/icon.png',
   ),
 };
+
+function trainingForm(rows: string): FormData {
+  const form = new FormData();
+  form.append('purpose', 'fine-tune');
+  form.append('file', new Blob([rows]), 'train.jsonl');
+  return form;
+}
+
+/** The id of what a tenant has just made. */
+async function made(tenant: string, request: Ask): Promise<string> {
+  const { status, text } = await ask(request, keyOf(tenant));
+  expect(status).toBe(200);
+  return (JSON.parse(text) as { id: string }).id;
+}
+
+async function makeFile(tenant: string): Promise<string> {
+  return made(tenant, { path: '/v1/files', body: trainingForm(rowsOf(await colours())) });
+}
+
+/** Cancelled at once: it is not the training that is tested here. */
+async function makeJob(tenant: string): Promise<string> {
+  const file = await makeFile(tenant);
+  const id = await made(tenant, json('/v1/fine_tuning/jobs', { training_file: file, model: 'tiny', graft: { steps: 100_000 } }));
+  await made(tenant, { path: `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/cancel`, method: 'POST' });
+  return id;
+}
+
+async function filePairs(): Promise<Pairs> {
+  return [[await makeFile('acme'), `file-${'a'.repeat(32)}`]];
+}
+
+async function jobPairs(): Promise<Pairs> {
+  return [[await makeJob('acme'), `ftjob-${'a'.repeat(32)}`]];
+}
 
 function ofName(method: string, ...endings: readonly string[]): Case {
   return { kind: 'named', asks: (name) => endings.map((ending) => ({ path: `/v1/adapters/${name}${ending}`, method })) };
@@ -140,9 +222,11 @@ const TABLE = await tableOf();
 let server: TenantServer;
 let digests: readonly string[];
 let store: string;
+let finetuning: string;
 beforeAll(async () => {
   png = await noisePng();
   store = await mkdtemp(path.join(tmpdir(), 'graft-store-'));
+  finetuning = await mkdtemp(path.join(tmpdir(), 'graft-finetuning-'));
   server = await startTenantServer(
     ['acme/zq-there', 'acme/zq-second', 'zq-theirs', 'zq-shared', 'zq-mine/own'],
     {
@@ -150,7 +234,7 @@ beforeAll(async () => {
       'zq-mine': '',
       ops: 'admin: true',
     },
-    { defaultAdapter: 'zq-theirs', store },
+    { defaultAdapter: 'zq-theirs', store, finetuning },
   );
   // One of those that are there is there twice: in the folder, and published.
   const name = 'acme/zq-there';
@@ -167,6 +251,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await server.close();
   await rm(store, { recursive: true });
+  await rm(finetuning, { recursive: true });
 });
 
 /** The routes of a server, without one: nothing of theirs is called here. */
