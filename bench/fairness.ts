@@ -3,7 +3,7 @@
  * caption after another, alone and then beside a flood of other images, with several adapters, some of them cold every time. Server, flood and victim
  * are processes of their own on one machine, so the victim also pays for the flood's uploads. Quiet and flooded phases take turns: the ratio is the result.
  *
- *     npm run bench:fairness -- [--seconds 4] [--repetitions 5] [--flood 64] [--victim 1] [--pause 0] [--only "1 : 1"] [--bar 1.5]
+ *     npm run bench:fairness -- [--seconds 4] [--repetitions 5] [--flood 64] [--victim 1] [--pause 0] [--only "1 : 1"] [--bar 1.5] [--threads 2]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,6 +31,7 @@ const { values } = parseArgs({
     pause: { type: 'string', default: '0' },
     only: { type: 'string' },
     bar: { type: 'string', default: '1.5' },
+    threads: { type: 'string' },
   },
 });
 const seconds = Number(values.seconds);
@@ -221,7 +222,8 @@ async function run(what: Errand): Promise<void> {
 type Answers = Readonly<Record<string, (argument: string) => unknown>>;
 
 async function serve(adapters: string): Promise<Answers> {
-  const config = await loadConfig({ flags: { ...FLAGS, adapters }, env: {}, folder: adapters });
+  const { threads } = values;
+  const config = await loadConfig({ flags: { ...FLAGS, adapters, ...(threads && { threads }) }, env: {}, folder: adapters });
   const known = new Map<string, Tenant>();
   const tenants: Tenants = {
     isOpen: false,
