@@ -94,7 +94,7 @@ export class Publisher {
       await turn;
     } catch (error) {
       const { code, message, faults = [message] } = AppError.from(error);
-      // In the engine's words it is called as the folder that it lies in for now.
+      // The engine names the temporary folder that it was shown; who publishes knows the adapter by its name.
       throw code === 'adapter_invalid' ? AppError.ofFaults(code, subjectOf(ref.name), faults) : error;
     }
   }
