@@ -12,9 +12,10 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../errors.js';
+import { mapConcurrent } from '../tensor/concurrent.js';
 import type { AdapterRef } from './adapter.js';
 import { digestFolder } from './digest.js';
-import { type Candidate, exists, findAdapters, mapConcurrent, type Stamp, stampOf } from './scan.js';
+import { type Candidate, exists, findAdapters, type Stamp, stampOf } from './scan.js';
 import { type AdapterSummary, inspectFolder } from './summary.js';
 
 export interface RegisteredAdapter {

@@ -2,10 +2,12 @@
  * Which folders are adapters, and whether one has changed, found out with nothing but directory listings and file status:
  * thousands of adapters are looked at every few seconds.
  */
+
 import type { Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
+import { mapConcurrent } from '../tensor/concurrent.js';
 import { Faults } from '../tensor/faults.js';
 import { FileFaults } from './faults.js';
 import { MAX_JSON_BYTES, readFile } from './file.js';
@@ -73,18 +75,6 @@ export async function stampOf(folder: string, before?: Stamp): Promise<Stamp> {
 
 export async function exists(path: string): Promise<boolean> {
   return (await statOf(path)) !== undefined;
-}
-
-/** The results in order, with at most `limit` of the calls under way at once. Stops at the first that throws. */
-export async function mapConcurrent<T, R>(items: readonly T[], limit: number, map: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  const queue = items.entries();
-  const work = async (): Promise<void> => {
-    // One iterator for all: each takes the next item that nobody has.
-    for (const [index, item] of queue) results[index] = await map(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, work));
-  return results;
 }
 
 function isName(name: string): boolean {

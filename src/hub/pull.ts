@@ -1,6 +1,8 @@
 /** A repository of the hub as a folder on this machine: what is missing is fetched, a few files at a time, and the folder is named in the end. */
+
 import { mkdir, statfs } from 'node:fs/promises';
 import { AppError } from '../errors.js';
+import { mapConcurrent } from '../tensor/concurrent.js';
 import { locked } from '../tensor/lock.js';
 import { RepositoryCache } from './cache.js';
 import { HubClient, type HubFile } from './client.js';
@@ -68,7 +70,7 @@ async function fetchInto(cache: RepositoryCache, options: PullOptions): Promise<
   await checkRoom(cache.blobs, lacking);
   const tally = new Tally(files, lacking, onProgress);
   let fetched = 0;
-  await forEach(lacking, AT_ONCE, async (file, signal) => {
+  await mapConcurrent(lacking, AT_ONCE, async (file, signal) => {
     const onBytes = (bytes: number): void => tally.grow(file, bytes);
     const job = { client, reference, commit, file, blob: cache.blob(file), signal, onBytes };
     const fetch = async (): Promise<void> => {
@@ -89,23 +91,6 @@ async function fetchInto(cache: RepositoryCache, options: PullOptions): Promise<
   // Last, so that who is offline meanwhile finds the commit before, whole.
   await cache.remember(reference.revision, commit);
   return { folder: cache.snapshot(commit), commit, files: files.map(({ path }) => path), fetched };
-}
-
-/** Does the work for each, some at once. The first failure ends the others, and is thrown once they have ended. */
-async function forEach<T>(
-  items: readonly T[],
-  atOnce: number,
-  work: (item: T, signal: AbortSignal) => Promise<void>,
-): Promise<void> {
-  const failing = new AbortController();
-  const { signal } = failing;
-  const rest = [...items];
-  const worker = async (): Promise<void> => {
-    for (let item = rest.shift(); item !== undefined && !signal.aborted; item = rest.shift())
-      await work(item, signal).catch((error: unknown) => failing.abort(error));
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
-  signal.throwIfAborted();
 }
 
 /** What is there of all files, as one number. */

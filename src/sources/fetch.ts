@@ -1,11 +1,11 @@
 /** One version of an adapter from its source into a folder: every byte checked as far as the source lets it be, and on the disk when it is over. */
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { mapConcurrent } from '../adapter/scan.js';
 import { AppError } from '../errors.js';
 import { wrongHash } from '../hub/download.js';
 import { grow } from '../hub/grow.js';
 import type { Patience } from '../hub/retry.js';
+import { mapConcurrent } from '../tensor/concurrent.js';
 import { syncFolder } from '../tensor/folder.js';
 import type { SourceFile, SourceVersion } from './source.js';
 

@@ -7,9 +7,9 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestFolder } from '../adapter/digest.js';
 import type { RegisteredAdapter } from '../adapter/registry.js';
-import { mapConcurrent } from '../adapter/scan.js';
 import { type Inspection, inspectFolder } from '../adapter/summary.js';
 import { AppError } from '../errors.js';
+import { mapConcurrent } from '../tensor/concurrent.js';
 import { type Held, hold, LEFT_MS } from '../tensor/lock.js';
 import {
   type Content,

@@ -2,8 +2,9 @@
  * One pass over a dataset with one adapter: the loss of its captions, and a caption of each image. Image by image both need the same
  * embeddings, so the two are done together, a part of the data at a time: what is in memory does not grow with the data.
  */
-import { mapConcurrent } from '../../adapter/scan.js';
+
 import { imageFault } from '../../images/refusal.js';
+import { mapConcurrent } from '../../tensor/concurrent.js';
 import type { BadRow, Example } from '../../training/data/example.js';
 import type { Captioner, ScoredRow } from '../captioner.js';
 

@@ -6,7 +6,7 @@ import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
 import { isAbsent } from '../../adapter/file.js';
-import { mapConcurrent } from '../../adapter/scan.js';
+import { mapConcurrent } from '../../tensor/concurrent.js';
 import { quote } from '../../tensor/json.js';
 import type { BadRow, Dataset, Example } from './example.js';
 import { type Normalization, normalize } from './normalize.js';
