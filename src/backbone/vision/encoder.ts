@@ -36,7 +36,9 @@ export function normalise(g: Graph, pixels: Value, { rescale, mean, std }: Norma
   // (x · rescale − mean) / std as one product and one sum a channel.
   const factors = std.map((deviation) => rescale / deviation);
   const shifts = std.map((deviation, channel) => -(mean[channel] as number) / deviation);
-  const scale = float32(g, 'pixels.scale', [3], factors);
-  const shift = float32(g, 'pixels.shift', [3], shifts);
-  return transpose(g, add(g, mul(g, cast(g, pixels, 'float32'), scale), shift), [0, 3, 1, 2]);
+  // A channel at a time, as the encoder reads them: three numbers that turn with every pixel are no work for vectors.
+  const channels = cast(g, transpose(g, pixels, [0, 3, 1, 2]), 'float32');
+  const scale = float32(g, 'pixels.scale', [3, 1, 1], factors);
+  const shift = float32(g, 'pixels.shift', [3, 1, 1], shifts);
+  return add(g, mul(g, channels, scale), shift);
 }
