@@ -115,6 +115,8 @@ export class Intake {
     try {
       await this.#write(path, content);
     } catch (error) {
+      // Its folder may have been removed before the file was open.
+      this.#checkOpen();
       const { code } = error as NodeJS.ErrnoException;
       if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
       throw new AppError('disk_full', 'Expected room on the disk of the store but there is none', { cause: error });
