@@ -2,7 +2,6 @@
  * Which folders are adapters, and whether one has changed, found out with nothing but directory listings and file status:
  * thousands of adapters are looked at every few seconds.
  */
-
 import type { Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';

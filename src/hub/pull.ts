@@ -1,5 +1,4 @@
 /** A repository of the hub as a folder on this machine: what is missing is fetched, a few files at a time, and the folder is named in the end. */
-
 import { mkdir, statfs } from 'node:fs/promises';
 import { AppError } from '../errors.js';
 import { mapConcurrent } from '../tensor/concurrent.js';
